@@ -1,0 +1,11 @@
+"""Gated CNN blocks, Mamba blocks, and MambaOut: the models of *MambaOut: Do We Really Need Mamba for Vision?*
+
+>>> import mambaout
+>>> model = mambaout.create_model("mambaout_tiny", pretrained=True)
+"""
+
+from mambaout.models import WeightsError, create_model, list_models, load_weights
+
+__version__ = "0.1.0"
+
+__all__ = ["WeightsError", "__version__", "create_model", "list_models", "load_weights"]
