@@ -1,0 +1,7 @@
+"""The data of the book: loaders of verified files, which need no network in a clone of the repository."""
+
+from mambaout.datasets.fashion_mnist import FashionMNIST, fashion_mnist
+from mambaout.datasets.files import DataError, find
+from mambaout.datasets.photos import list_photos, photo, photo_credit
+
+__all__ = ["DataError", "FashionMNIST", "fashion_mnist", "find", "list_photos", "photo", "photo_credit"]

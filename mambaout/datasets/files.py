@@ -1,0 +1,170 @@
+"""Find the book's data files, and refuse broken ones.
+
+The repository carries every file, so a clone works offline. A package that is installed elsewhere downloads
+what is asked for, once, into `$MAMBAOUT_DATA` or the cache. `manifest.csv`, written by
+`python -m mambaout.datasets.manifest`, holds the size and SHA-256 of each file: nothing is returned that
+differs from it.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+# Written by studies and edited by hand: inside a checkout the file itself is the truth, not the manifest.
+LIVING = ("results/", "claims.yml")
+
+
+class DataError(ValueError):
+    """A data file is unknown, missing, truncated or altered. The message says which, and what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the manifest: a file below `data/`, and its origin (None: only the repository has it)."""
+
+    name: str
+    bytes: int
+    sha256: str
+    url: str | None
+
+
+@cache
+def manifest() -> dict[str, Entry]:
+    """All data files of the book by name, such as "paper/imagenet.csv"."""
+    with Path(__file__).with_name("manifest.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            row["name"]: Entry(row["name"], int(row["bytes"]), row["sha256"], row["url"] or None)
+            for row in csv.DictReader(file)
+        }
+
+
+def repository_root() -> Path | None:
+    """The root of the checkout that this package is imported from; None for an installed package."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").is_file() and (root / "data").is_dir() else None
+
+
+def data_dir() -> Path:
+    """The folder of the data: the checkout's `data/`, `$MAMBAOUT_DATA`, or a part of torch hub's cache."""
+    root = repository_root()
+    if root is not None:
+        return root / "data"
+    if folder := os.environ.get("MAMBAOUT_DATA"):
+        return Path(folder).expanduser()
+    import torch
+
+    return Path(torch.hub.get_dir()) / "mambaout" / "data"
+
+
+def find(name: str) -> Path:
+    """The path of the verified file `data/<name>`, downloaded first where there is no checkout.
+
+    Args:
+        name: the path below `data/`, with forward slashes: "fashion-mnist/train-images-idx3-ubyte.gz".
+
+    Raises:
+        DataError: the name is unknown; the file is missing, truncated or altered; or it cannot be downloaded.
+    """
+    path = data_dir() / name
+    in_checkout = repository_root() is not None
+    if in_checkout and name.startswith(LIVING) and path.is_file():
+        return path  # also when the manifest does not list it yet
+    entry = _entry(name)
+    if not in_checkout and not path.exists():
+        return fetch(name)
+    if problem := check(entry):
+        raise DataError(f"{problem}: run `mambaout fetch {name}`.")
+    return path
+
+
+def check(entry: Entry) -> str | None:
+    """What is wrong with this file; None when it is as expected. `fetch` is the cure."""
+    path = data_dir() / entry.name
+    if not path.is_file():
+        return f"{path} is missing"
+    if entry.name.startswith(LIVING) and repository_root() is not None:
+        return None
+    size = path.stat().st_size
+    if size != entry.bytes:
+        kind = "truncated" if size < entry.bytes else "too long"
+        return f"{path} is {kind}: expected {entry.bytes} bytes, found {size}"
+    digest = _sha256(path, path.stat().st_mtime_ns)
+    if digest != entry.sha256:
+        return f"{path} was altered: expected SHA-256 {entry.sha256}, found {digest}"
+    return None
+
+
+def fetch(name: str, *, progress: bool = True) -> Path:
+    """Download `data/<name>` from its origin or the repository, verify it, and put it in place in one step.
+
+    Raises:
+        DataError: no address is known, none answers, or none has the expected bytes. An existing file stays.
+    """
+    import torch
+
+    entry = _entry(name)
+    path = data_dir() / name
+    addresses = [url for url in (entry.url, _repository_url(name)) if url]
+    if not addresses:
+        raise DataError(
+            f"{name} has no download address, because this package does not know its repository: "
+            "get the file from a clone of the repository and set MAMBAOUT_DATA to the clone's data folder."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for url in addresses:
+        try:
+            # Writes beside the target and renames at the end; the prefix is the whole digest.
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=entry.sha256, progress=progress)
+            return path
+        except HTTPError as error:
+            failures.append(f"{url} answered {error.code} {error.reason}")
+        except (URLError, TimeoutError, ConnectionError) as error:
+            failures.append(f"{url} cannot be reached ({getattr(error, 'reason', error)})")
+        except RuntimeError:  # the hash differs
+            failures.append(f"{url} has other bytes than expected (SHA-256 {entry.sha256})")
+    raise DataError(
+        f"{name} could not be downloaded: {'; '.join(failures)}. "
+        "Check the connection, or set MAMBAOUT_DATA to the data folder of a clone of the repository."
+    )
+
+
+def _entry(name: str) -> Entry:
+    known = manifest()
+    if name not in known:
+        if name.startswith("results/"):
+            raise DataError(f"There is no data file {name!r}: results are written by the book's studies.")
+        near = get_close_matches(name, known, n=3) or sorted(known)
+        raise DataError(f"There is no data file {name!r}. The nearest names: {', '.join(near)}.")
+    return known[name]
+
+
+@cache
+def _sha256(path: Path, modified_ns: int) -> str:
+    """SHA-256 of a file; the modification time makes the cache forget a file that has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _repository_url(name: str) -> str | None:
+    """The raw address of `data/<name>` in the GitHub repository that this package comes from, if known."""
+    try:
+        package = metadata.distribution("mambaout")
+    except metadata.PackageNotFoundError:
+        return None
+    # A package installed with `pip install git+https://...` knows its address and its very commit.
+    source = json.loads(package.read_text("direct_url.json") or "{}")
+    address, commit = source.get("url", ""), source.get("vcs_info", {}).get("commit_id")
+    if commit is None:
+        links = (link.partition(",") for link in package.metadata.get_all("Project-URL") or [])
+        address, commit = next((url.strip() for label, _, url in links if label == "Repository"), ""), "HEAD"
+    match = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)
+    return f"https://raw.githubusercontent.com/{match[1]}/{commit}/data/{name}" if match else None
