@@ -1,0 +1,227 @@
+"""`selective_scan` against its peers: mambapy's pscan, our sequential reference, PyTorch's associative_scan.
+
+Times are medians of interleaved runs in one process (ours, peer, ours, peer, ...), so that whatever else the machine
+does falls on both; only the ratios are meant to be compared between machines.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mambapy.pscan import pscan
+from torch import Tensor
+
+from mambaout.layers.scan import selective_scan
+from mambaout.layers.scan_chunked import selective_scan_chunked
+from mambaout.layers.scan_reference import selective_scan_reference
+
+BATCH, DIM, STATE = 2, 384, 16
+LENGTHS = (784, 3136)  # 28 x 28 and 56 x 56 tokens
+THREADS = 2
+TARGETS = {"forward": 5.0, "forward+backward": 3.0, "memory": 4.0}
+
+Scan = Callable[..., Any]
+
+
+def mambapy_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """The same recurrence on mambapy's parallel scan, set up as its Mamba block does."""
+    decay = torch.exp(delta.unsqueeze(-1) * A)  # (B, L, D, N)
+    inputs = delta.unsqueeze(-1) * B.unsqueeze(2) * u.unsqueeze(-1)
+    return (pscan(decay, inputs) @ C.unsqueeze(-1)).squeeze(3) + D * u
+
+
+def torch_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """The same recurrence on PyTorch's generic associative scan (a prototype feature)."""
+    from torch._higher_order_ops.associative_scan import associative_scan
+
+    def compose(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return first[0] * second[0], second[0] * first[1] + second[1]
+
+    decay = torch.exp(delta.unsqueeze(-1) * A)
+    inputs = delta.unsqueeze(-1) * B.unsqueeze(2) * u.unsqueeze(-1)
+    _, h = associative_scan(compose, (decay, inputs), dim=1, combine_mode="generic")
+    return (h @ C.unsqueeze(-1)).squeeze(3) + D * u
+
+
+def chunked_scan(*inputs: Tensor) -> Tensor:
+    return selective_scan_chunked(*inputs)[0]
+
+
+SCANS: dict[str, Scan] = {"ours": selective_scan, "mambapy": mambapy_scan}
+
+
+def make_inputs(batch: int, length: int, device: str) -> list[Tensor]:
+    """Inputs as a freshly initialised Mamba block sees them: A = -(1..N), delta between 0.001 and 0.1."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    delta = 0.001 * 100 ** torch.rand(batch, length, DIM, generator=generator)
+    A = -torch.arange(1.0, STATE + 1).repeat(DIM, 1)
+    inputs = [normal(batch, length, DIM), delta, A, *(normal(batch, length, STATE) for _ in "BC"), torch.ones(DIM)]
+    return [t.to(device).requires_grad_() for t in inputs]
+
+
+def forward(scan: Scan, inputs: list[Tensor]) -> None:
+    with torch.no_grad():
+        scan(*inputs)
+
+
+def forward_backward(scan: Scan, inputs: list[Tensor]) -> None:
+    y = scan(*inputs)
+    torch.autograd.grad(y, inputs, torch.ones_like(y))
+
+
+WORK = {"forward": forward, "forward+backward": forward_backward}
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def medians(works: list[Callable[[], object]], device: str, repeats: int) -> list[float]:
+    """Median seconds of each, run in turn; the first round warms up and is dropped."""
+    rounds = [[seconds(work, device) for work in works] for _ in range(repeats + 1)][1:]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+def time_row(
+    work: str, peer_name: str, ours: Scan, peer: Scan, inputs: list[Tensor], repeats: int, target: float | None
+) -> dict[str, object]:
+    """One row: milliseconds of ours and of the peer; ratio > 1 means that ours is faster."""
+    batch, length, _ = inputs[0].shape
+    device = inputs[0].device.type
+    ours_s, peer_s = medians([lambda: WORK[work](ours, inputs), lambda: WORK[work](peer, inputs)], device, repeats)
+    return {
+        "name": f"selective_scan {work}, against {peer_name}",
+        "case": f"B {batch}, L {length}, D {DIM}, N {STATE}",
+        "device": device,
+        "ours": 1e3 * ours_s,
+        "peer": 1e3 * peer_s,
+        "ratio": peer_s / ours_s,
+        "unit": "ms",
+        "target": target,
+    }
+
+
+def peak_resident_bytes() -> int:
+    """Highest resident memory of this program so far (Linux). Not getrusage's ru_maxrss: that one is inherited from
+    the parent, so a fresh process of a large parent would seem to need nothing."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
+
+
+def peak_extra_bytes(scan_name: str, work: str, length: int) -> int:
+    """Growth of this process's peak memory by one run. Call it once per process: a peak never falls."""
+    torch.set_num_threads(THREADS)
+    WORK[work](SCANS[scan_name], make_inputs(BATCH, 8, "cpu"))  # libraries and thread pools
+    inputs = make_inputs(BATCH, length, "cpu")
+    before = peak_resident_bytes()
+    WORK[work](SCANS[scan_name], inputs)
+    return peak_resident_bytes() - before
+
+
+def memory_row(work: str, length: int) -> dict[str, object]:
+    """One row: peak extra memory. Each figure comes from a fresh process, so that it contains all that the run
+    needed, whichever library allocated it, and nothing of another run. The allocator is told to give freed
+    blocks back, or a block kept by it from before would hide a part of the run's need."""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
+    def measure(scan_name: str) -> float:
+        command = [sys.executable, __file__, "--memory", scan_name, work, str(length)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        return int(output) / 2**20
+
+    ours, peer = measure("ours"), measure("mambapy")
+    return {
+        "name": f"selective_scan {work}, peak extra memory, against mambapy",
+        "case": f"B {BATCH}, L {length}, D {DIM}, N {STATE}",
+        "device": "cpu",
+        "ours": ours,
+        "peer": peer,
+        "ratio": peer / ours,
+        "unit": "MiB",
+        "target": TARGETS["memory"],
+    }
+
+
+def bandwidth_row(work: str, inputs: list[Tensor], repeats: int) -> dict[str, object]:
+    """One row: bytes that must be read and written at least, per second, against a plain copy on the same device."""
+    u, _, _, B = inputs[:4]
+    must_move = 3 * u.nbytes + 2 * B.nbytes  # read u, delta, B, C; write y
+    if work == "forward+backward":
+        must_move += 5 * u.nbytes + 4 * B.nbytes  # read u, delta, dy, B, C; write du, ddelta, dB, dC
+    source = torch.empty(2**28, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    scan_s, copy_s = medians(
+        [lambda: WORK[work](selective_scan, inputs), lambda: target.copy_(source)], "cuda", repeats
+    )
+    ours, peer = must_move / scan_s / 1e9, 2 * source.nbytes / copy_s / 1e9
+    return {
+        "name": f"selective_scan {work}, share of memory bandwidth",
+        "case": f"B {u.shape[0]}, L {u.shape[1]}, D {DIM}, N {STATE}",
+        "device": "cuda",
+        "ours": ours,
+        "peer": peer,
+        "ratio": ours / peer,
+        "unit": "GB/s",
+        "target": None,
+    }
+
+
+def run(quick: bool = False) -> list[dict[str, object]]:
+    """All rows; `quick` measures the shorter length only, three times."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    rows = []
+    repeats = 3 if quick else 7
+    for length in LENGTHS[:1] if quick else LENGTHS:
+        inputs = make_inputs(BATCH, length, "cpu")
+        for work in WORK:
+            rows.append(time_row(work, "mambapy", selective_scan, mambapy_scan, inputs, repeats, TARGETS[work]))
+            rows.append(memory_row(work, length))
+            if length == LENGTHS[0]:
+                reference = selective_scan_reference
+                rows.append(time_row(work, "the reference", selective_scan, reference, inputs, repeats, None))
+                rows.append(time_row(work, "associative_scan", selective_scan, torch_scan, inputs, repeats, None))
+    if torch.cuda.is_available():
+        for batch, length in ((BATCH, LENGTHS[0]), (BATCH, LENGTHS[1]), (64, LENGTHS[0])):
+            inputs = make_inputs(batch, length, "cuda")
+            for work in WORK:
+                rows.append(time_row(work, "the PyTorch form", selective_scan, chunked_scan, inputs, repeats, None))
+                rows.append(time_row(work, "mambapy", selective_scan, mambapy_scan, inputs, repeats, None))
+                rows.append(bandwidth_row(work, inputs, repeats))
+    torch.set_num_threads(threads)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the shorter length only")
+    parser.add_argument("--memory", nargs=3, metavar=("SCAN", "WORK", "LENGTH"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory:
+        scan_name, work, length = arguments.memory
+        print(peak_extra_bytes(scan_name, work, int(length)))
+    else:
+        for row in run(arguments.quick):
+            print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()
