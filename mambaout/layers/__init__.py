@@ -1,0 +1,28 @@
+"""The bricks: blocks, token mixers and the selective scan."""
+
+from mambaout.layers.attention import Attention
+from mambaout.layers.downsample import Downsample, Stem
+from mambaout.layers.drop_path import DropPath
+from mambaout.layers.gated_cnn import GatedCNNBlock
+from mambaout.layers.head import ClassifierHead
+from mambaout.layers.mamba import MambaBlock
+from mambaout.layers.scan import selective_scan
+from mambaout.layers.scan_reference import selective_scan_reference, selective_scan_step, zero_order_hold
+from mambaout.layers.ssm import SelectiveSSM
+from mambaout.layers.transformer import TransformerBlock
+
+__all__ = [
+    "Attention",
+    "ClassifierHead",
+    "Downsample",
+    "DropPath",
+    "GatedCNNBlock",
+    "MambaBlock",
+    "SelectiveSSM",
+    "Stem",
+    "TransformerBlock",
+    "selective_scan",
+    "selective_scan_reference",
+    "selective_scan_step",
+    "zero_order_hold",
+]

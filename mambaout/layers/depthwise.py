@@ -1,0 +1,65 @@
+"""Depthwise convolution on (B, H, W, C), with a faster weight gradient on the CPU."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
+
+from mambaout.layers.downsample import convolve
+from mambaout.layers.plain import is_plain
+
+
+def depthwise_conv2d(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """Apply a depthwise convolution of stride 1 to (B, H, W, C).
+
+    Where PyTorch's backward is slow (float training on the CPU: the gradient of the weight takes most of
+    it), :class:`DepthwiseConv2dFunction` computes the same gradients faster.
+    """
+    slow_backward = (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and conv.weight.requires_grad
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+    if slow_backward and is_plain(conv, nn.Conv2d):
+        return DepthwiseConv2dFunction.apply(x.permute(0, 3, 1, 2), conv.weight, conv.bias).permute(0, 2, 3, 1)
+    return convolve(conv, x)
+
+
+class DepthwiseConv2dFunction(torch.autograd.Function):
+    """conv2d(x, weight, bias, padding="same", groups=C) with its own backward; twice differentiable.
+
+    The weight's gradient is a correlation of each channel of x with the same channel of the output's
+    gradient. That is itself a depthwise convolution, over B * C channels, with the gradient as kernels.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        """x (B, C, H, W), weight (C, 1, k, k), bias (C,) -> (B, C, H, W)."""
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=weight.shape[0])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        """Keep what backward needs."""
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        """(B, C, H, W) -> gradients of x, weight and bias."""
+        x, weight = ctx.saved_tensors
+        (batch, channels, height, width), k = x.shape, weight.shape[-1]
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = conv2d_input(x.shape, weight, grad, padding=k // 2, groups=channels)
+        grad_weight = F.conv2d(
+            x.reshape(1, batch * channels, height, width),
+            grad.reshape(batch * channels, 1, height, width),
+            padding=k // 2,
+            groups=batch * channels,
+        )  # (1, B C, k, k)
+        return grad_x, grad_weight.reshape(batch, channels, 1, k, k).sum(0), grad.sum((0, 2, 3))

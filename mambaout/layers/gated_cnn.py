@@ -1,0 +1,107 @@
+"""The Gated CNN block: what remains of a Mamba block when its SSM is taken out (Figure 4b).
+
+Code name      paper           shape
+x              X               (B, H, W, dim)
+fc1            [W2, W1]        dim -> hidden (gate) + hidden (value)
+gate           X' W2           (B, H, W, hidden)
+value          X' W1           (B, H, W, hidden) = identity channels, then convolved channels
+token_mixer    TokenMixer      Eq. 10 here; Eq. 11 in mamba.py
+fc2            W3              hidden -> dim
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mambaout.layers.depthwise import depthwise_conv2d
+from mambaout.layers.downsample import NORM_EPS
+from mambaout.layers.drop_path import DropPath
+from mambaout.layers.plain import is_plain
+
+
+class GatedCNNBlock(nn.Module):
+    """Y = (TokenMixer(X' W1) * GELU(X' W2)) W3 + X with X' = LayerNorm(X)   (Eqs. 8-10).
+
+    As in the authors' code, and not drawn in Figure 4, only ``conv_ratio * dim`` of the ``hidden``
+    value channels are convolved; the others pass through (an idea of ShuffleNet V2 and InceptionNeXt).
+
+    Args:
+        dim: channels of the input and output.
+        expansion_ratio: hidden = int(expansion_ratio * dim).
+        conv_ratio: convolved channels = int(conv_ratio * dim), at least 1 and at most hidden.
+        kernel_size: odd side of the depthwise convolution's kernel.
+        drop_path: probability of dropping the residual branch while training.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        expansion_ratio: float = 8 / 3,
+        conv_ratio: float = 1.0,
+        kernel_size: int = 7,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        hidden, conv_channels = int(expansion_ratio * dim), int(conv_ratio * dim)
+        if not 1 <= conv_channels <= hidden:
+            raise ValueError(
+                f"conv_ratio {conv_ratio:g} of dim {dim} asks for {conv_channels} convolved channels, "
+                f"but there must be between 1 and {hidden} (= int(expansion_ratio * dim))"
+            )
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd to keep the image's size, got {kernel_size}")
+        self.split = (hidden, hidden - conv_channels, conv_channels)  # gate, identity, convolved
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.fc1 = nn.Linear(dim, 2 * hidden)
+        self.conv = nn.Conv2d(conv_channels, conv_channels, kernel_size, padding=kernel_size // 2, groups=conv_channels)
+        self.fc2 = nn.Linear(hidden, dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, dim) -> (B, H, W, dim)."""
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or not self._linears_are_plain():
+            gate, identity, z = self.fc1(self.norm(x)).split(self.split, dim=-1)
+        elif torch.is_grad_enabled() or self.training:
+            # Three products with row slices of the weight: each part is contiguous, which one product's slices
+            # would not be, and the CPU spends its time on copies. One large product suits a GPU better.
+            normed = self.norm(x)
+            gate, identity, z = (F.linear(normed, w, b) for w, b in self._fc1_parts())
+        else:
+            return self._infer_on_cpu(x)
+        value = torch.cat((identity, self.token_mixer(z)), dim=-1)  # (B, H, W, hidden)
+        return x + self.drop_path(self.fc2(F.gelu(gate) * value))
+
+    def token_mixer(self, z: torch.Tensor) -> torch.Tensor:
+        """Conv(Z), Eq. 10: (B, H, W, conv_channels) -> same shape."""
+        return depthwise_conv2d(self.conv, z)
+
+    def _linears_are_plain(self) -> bool:
+        return is_plain(self.fc1, nn.Linear) and is_plain(self.fc2, nn.Linear)
+
+    def _fc1_parts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """fc1's (weight, bias) for gate, identity and convolved channels."""
+        return list(zip(self.fc1.weight.split(self.split), self.fc1.bias.split(self.split), strict=True))
+
+    def _infer_on_cpu(self, x: torch.Tensor) -> torch.Tensor:
+        """The same block without gradients: in place, and a few thousand tokens at a time.
+
+        Only the token mixer needs all tokens at once. The wide hidden activations of a chunk stay in the
+        cache, where those of a whole batch would go to memory and back four times.
+        """
+        normed = self.norm(x)
+        (gate_w, gate_b), (identity_w, identity_b), (z_w, z_b) = self._fc1_parts()
+        mixed = self.token_mixer(F.linear(normed, z_w, z_b))
+        hidden, passed, _ = self.split
+        rows = max(1, CHUNK // hidden)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        tokens = (t.reshape(-1, t.shape[-1]).split(rows) for t in (x, normed, mixed, y))  # each (rows, channels)
+        for x_chunk, normed_chunk, mixed_chunk, y_chunk in zip(*tokens, strict=True):
+            h = torch.ops.aten.gelu_(F.linear(normed_chunk, gate_w, gate_b))  # (rows, hidden)
+            h[:, :passed].mul_(F.linear(normed_chunk, identity_w, identity_b))
+            h[:, passed:].mul_(mixed_chunk)
+            torch.add(x_chunk, F.linear(h, self.fc2.weight, self.fc2.bias), out=y_chunk)
+        return y
+
+
+CHUNK = 2**19  # numbers in a chunk's hidden activation: 2 MB in float32
