@@ -1,0 +1,69 @@
+"""The rows that studies write: one measured value each, with what is needed to repeat it."""
+
+import csv
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mambaout.datasets.files import data_dir
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of ``data/results/STUDY.csv``.
+
+    Attributes:
+        study, variant, seed, metric: what was measured, of what.
+        value: the number.
+        config: hash of the configuration that produced it.
+        device: name of the processor it ran on.
+        seconds: how long the run took.
+        torch, commit, date: version, git commit, day.
+    """
+
+    study: str
+    variant: str
+    seed: int
+    metric: str
+    value: float
+    config: str
+    device: str
+    seconds: float
+    torch: str = dataclasses.field(default_factory=lambda: torch.__version__)
+    commit: str = dataclasses.field(default_factory=lambda: _commit())
+    date: str = dataclasses.field(default_factory=lambda: datetime.date.today().isoformat())
+
+
+def config_hash(config: Any) -> str:
+    """Ten hexadecimal digits that change when any field of a configuration does."""
+    fields = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # type: ignore[arg-type]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def write_results(study: str, rows: Iterable[Result]) -> Path:
+    """Replace the study's result file, whole or not at all."""
+    path = data_dir() / "results" / f"{study}.csv"
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Result)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(dataclasses.asdict(row) for row in rows)
+    os.replace(partial, path)
+    return path
+
+
+def _commit() -> str:
+    """The checkout's git commit, with "+" behind it when files differ from it."""
+    git = ["git", "-C", str(data_dir()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    answer = subprocess.run(git, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or "unknown"
