@@ -1,0 +1,1 @@
+"""What the sub-commands of `mambaout` do: thin faces of functions that notebooks call too."""
