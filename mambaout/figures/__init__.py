@@ -1,0 +1,6 @@
+"""Static figures: arrays in, matplotlib axes out. They know numbers only, never a model."""
+
+from mambaout.figures.classification import confusion_matrix, image_grid
+from mambaout.figures.training import accuracy_curve, training_curve
+
+__all__ = ["accuracy_curve", "confusion_matrix", "image_grid", "training_curve"]
