@@ -7,10 +7,8 @@ does falls on both; only the ratios are meant to be compared between machines.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,13 @@ import torch
 from mambapy.pscan import pscan
 from torch import Tensor
 
+from benchmarks.timing import THREADS, medians
 from mambaout.layers.scan import selective_scan
 from mambaout.layers.scan_chunked import selective_scan_chunked
 from mambaout.layers.scan_reference import selective_scan_reference
 
 BATCH, DIM, STATE = 2, 384, 16
 LENGTHS = (784, 3136)  # 28 x 28 and 56 x 56 tokens
-THREADS = 2
 TARGETS = {"forward": 5.0, "forward+backward": 3.0, "memory": 4.0}
 
 Scan = Callable[..., Any]
@@ -67,7 +65,13 @@ def make_inputs(batch: int, length: int, device: str) -> list[Tensor]:
 
     delta = 0.001 * 100 ** torch.rand(batch, length, DIM, generator=generator)
     A = -torch.arange(1.0, STATE + 1).repeat(DIM, 1)
-    inputs = [normal(batch, length, DIM), delta, A, *(normal(batch, length, STATE) for _ in "BC"), torch.ones(DIM)]
+    inputs = [
+        normal(batch, length, DIM),
+        delta,
+        A,
+        *(normal(batch, length, STATE) for _ in "BC"),
+        torch.ones(DIM),
+    ]
     return [t.to(device).requires_grad_() for t in inputs]
 
 
@@ -84,24 +88,14 @@ def forward_backward(scan: Scan, inputs: list[Tensor]) -> None:
 WORK = {"forward": forward, "forward+backward": forward_backward}
 
 
-def seconds(work: Callable[[], object], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def medians(works: list[Callable[[], object]], device: str, repeats: int) -> list[float]:
-    """Median seconds of each, run in turn; the first round warms up and is dropped."""
-    rounds = [[seconds(work, device) for work in works] for _ in range(repeats + 1)][1:]
-    return [statistics.median(times) for times in zip(*rounds, strict=True)]
-
-
 def time_row(
-    work: str, peer_name: str, ours: Scan, peer: Scan, inputs: list[Tensor], repeats: int, target: float | None
+    work: str,
+    peer_name: str,
+    ours: Scan,
+    peer: Scan,
+    inputs: list[Tensor],
+    repeats: int,
+    target: float | None,
 ) -> dict[str, object]:
     """One row: milliseconds of ours and of the peer; ratio > 1 means that ours is faster."""
     batch, length, _ = inputs[0].shape
@@ -143,7 +137,7 @@ def memory_row(work: str, length: int) -> dict[str, object]:
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
     def measure(scan_name: str) -> float:
-        command = [sys.executable, __file__, "--memory", scan_name, work, str(length)]
+        command = [sys.executable, "-m", "benchmarks.scan", "--memory", scan_name, work, str(length)]
         output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         return int(output) / 2**20
 

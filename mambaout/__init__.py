@@ -4,8 +4,8 @@
 >>> model = mambaout.create_model("mambaout_tiny", pretrained=True)
 """
 
-from mambaout.models import WeightsError, create_model, list_models, load_weights
+from mambaout.models import WeightsError, create_model, list_models, load_weights, optimize_for_inference
 
 __version__ = "0.1.0"
 
-__all__ = ["WeightsError", "__version__", "create_model", "list_models", "load_weights"]
+__all__ = ["WeightsError", "__version__", "create_model", "list_models", "load_weights", "optimize_for_inference"]

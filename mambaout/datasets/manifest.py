@@ -25,6 +25,7 @@ def scan(data: Path) -> list[Entry]:
 
 
 def main() -> None:
+    """Write the manifest of this checkout."""
     root = repository_root()
     if root is None:
         raise SystemExit(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -43,6 +44,10 @@ def theme() -> Iterator[None]:
     """The look, for whatever is drawn inside the `with` block."""
     with sns.axes_style("whitegrid"), sns.color_palette("colorblind"), plt.rc_context(_RC):
         yield
+        interactive = plt.isinteractive()
+    # A notebook's first figure switches interactive mode on, and rc_context would switch it off again:
+    # later figures would then not be shown.
+    matplotlib.interactive(interactive)
 
 
 def axes(ax: Axes | None, height: float = 3.2) -> Axes:

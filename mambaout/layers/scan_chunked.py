@@ -96,9 +96,7 @@ class _ChunkedScan(torch.autograd.Function):
         if dy is None:
             dy = torch.zeros_like(u)
 
-        du, ddelta, dB, dC = (
-            torch.empty_like(t, memory_format=torch.contiguous_format) for t in (u, delta, B, C)
-        )
+        du, ddelta, dB, dC = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (u, delta, B, C))
         dA = starts[0].new_zeros(K, batch, N, dim)  # summed over tokens and batch at the end
         dD = None if D is None else starts[0].new_zeros(dim)
         a, g = torch.empty_like(dA), torch.empty_like(dA)

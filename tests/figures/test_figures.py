@@ -1,5 +1,8 @@
 """The static figures show the numbers they were given, and refuse bad ones."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,9 +13,9 @@ import torch
 
 matplotlib.use("agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from mambaout.figures import accuracy_curve, confusion_matrix, image_grid, training_curve  # noqa: E402
+from mambaout.figures import accuracy_curve, confusion_matrix, image_grid, training_curve
 
 
 @pytest.fixture(autouse=True)
@@ -141,3 +144,18 @@ def test_text_is_legible_on_a_phone() -> None:
         (width,) = {plt.figure(number).get_figwidth() for number in plt.get_fignums()}
         texts = [*ax.get_xticklabels(), *ax.get_yticklabels(), ax.xaxis.label, ax.yaxis.label, *ax.texts]
         assert min(float(text.get_fontsize()) for text in texts) * 358 / width / 72 >= 9
+
+
+def test_a_figure_leaves_interactive_mode_as_a_notebook_needs_it() -> None:
+    """In a fresh kernel the first figure switches it on, inside the theme; the second must still be shown."""
+    code = (
+        "import sys\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "InteractiveShell.instance()\n"
+        "import numpy as np, matplotlib\n"
+        "from mambaout import figures\n"
+        "figures.image_grid(np.zeros((1, 2, 2)))\n"
+        "sys.exit(not matplotlib.is_interactive())\n"
+    )
+    environment = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=120).returncode == 0

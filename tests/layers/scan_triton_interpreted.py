@@ -93,7 +93,9 @@ def test_gradient_through_the_last_state_only():
 def test_low_precision_inputs_are_computed_in_float32(dtype: torch.dtype):
     inputs = make_inputs(1, 9, 5, 3, dtype=dtype)
     outputs, gradients = run(triton_scan, inputs)
-    exact_outputs, exact_gradients = run(selective_scan_reference, [t.detach().float().requires_grad_() for t in inputs])
+    exact_outputs, exact_gradients = run(
+        selective_scan_reference, [t.detach().float().requires_grad_() for t in inputs]
+    )
     assert [g.dtype for g in gradients] == [dtype] * 7
     assert outputs[0].dtype == dtype and outputs[1].dtype == torch.float32
     assert relative_error(outputs[0], exact_outputs[0]) < torch.finfo(dtype).eps

@@ -83,7 +83,9 @@ def test_gradients_through_one_result_only(device: str):
             with_options(selective_scan)(*inputs)[chosen].square().sum(), inputs, materialize_grads=True
         )
         exact = torch.autograd.grad(
-            with_options(selective_scan_reference)(*inputs)[chosen].square().sum(), inputs, materialize_grads=True
+            with_options(selective_scan_reference)(*inputs)[chosen].square().sum(),
+            inputs,
+            materialize_grads=True,
         )
         for name, our, reference in zip(NAMES, ours, exact, strict=True):
             assert torch.allclose(our, reference, rtol=1e-9, atol=1e-10), name
@@ -144,7 +146,14 @@ def test_a_sequence_can_be_read_in_parts(device: str):
     parts, state = [], h0
     for part in (slice(0, 1), slice(1, 67), slice(67, 150)):
         y_part, state = selective_scan(
-            u[:, part], delta[:, part], A, B[:, part], C[:, part], D, initial_state=state, return_last_state=True
+            u[:, part],
+            delta[:, part],
+            A,
+            B[:, part],
+            C[:, part],
+            D,
+            initial_state=state,
+            return_last_state=True,
         )
         parts.append(y_part)
     assert torch.allclose(torch.cat(parts, 1), y, rtol=1e-10, atol=1e-12)

@@ -46,15 +46,15 @@ def test_chunked_equals_reference(shape: tuple[int, int, int, int], decay: float
 @given(
     shape=shapes,
     layouts=st.lists(
-        st.sampled_from(["contiguous", "transposed", "spread", "offset"]), min_size=len(NAMES), max_size=len(NAMES)
+        st.sampled_from(["contiguous", "transposed", "spread", "offset"]),
+        min_size=len(NAMES),
+        max_size=len(NAMES),
     ),
     seed=seeds,
 )
 def test_strides_do_not_matter(shape: tuple[int, int, int, int], layouts: list[str], seed: int):
     inputs = make_inputs(*shape, seed=seed)
-    scrambled = [
-        scramble(t.detach(), layout).requires_grad_() for t, layout in zip(inputs, layouts, strict=True)
-    ]
+    scrambled = [scramble(t.detach(), layout).requires_grad_() for t, layout in zip(inputs, layouts, strict=True)]
     plain_outputs, plain_gradients = run(selective_scan, inputs)
     outputs, gradients = run(selective_scan, scrambled)
     for value, exact in zip(outputs + gradients, plain_outputs + plain_gradients, strict=True):

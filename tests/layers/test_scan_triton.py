@@ -10,7 +10,8 @@ import pytest
 import torch
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="Triton is published for Linux only, where it comes with torch"
+    importlib.util.find_spec("triton") is None,
+    reason="Triton is published for Linux only, where it comes with torch",
 )
 
 
