@@ -1,0 +1,57 @@
+"""Run all benchmarks: a JSON file and a Markdown table in ``benchmarks/results/``, named after the device."""
+
+import argparse
+import datetime
+import json
+import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks import imports, models, scan
+
+RESULTS = Path(__file__).with_name("results")
+
+
+def processor() -> str:
+    """The CPU's name, where Linux tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def markdown(machine: dict[str, str], rows: list[dict[str, object]]) -> str:
+    """The rows as a table; a missed target is said."""
+    lines = [", ".join(f"{key} {value}" for key, value in machine.items()), "",
+             "| what | case | device | ours | peer | ratio | target |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for row in rows:
+        target = row["target"]
+        met = "" if target is None else f"{target} {'met' if row['ratio'] >= target else '**missed**'}"  # type: ignore[operator]
+        lines.append(f"| {row['name']} | {row['case']} | {row['device']} | {row['ours']} {row['unit']} "
+                     f"| {row['peer']} {row['unit']} | {row['ratio']}x | {met} |")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer cases and runs; nothing is written")
+    quick = parser.parse_args().quick
+    machine = {"processor": processor(), "torch": torch.__version__, "date": datetime.date.today().isoformat()}
+    if torch.cuda.is_available():
+        machine["GPU"] = torch.cuda.get_device_name()
+    rows: list[dict[str, object]] = []
+    for part in (imports, models, scan):
+        print(f"{part.__name__} ...", flush=True)
+        rows += part.run(quick)
+    table = markdown(machine, rows)
+    print(table)
+    if not quick:
+        RESULTS.mkdir(exist_ok=True)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+        (RESULTS / f"{name}.md").write_text(table)
+
+
+if __name__ == "__main__":
+    main()
