@@ -6,7 +6,8 @@ READY  := .venv/.ready
 PORT   ?= 8000
 
 # Threads that wait give their core away: where something else runs on it too, training is ten times faster so.
-export OMP_WAIT_POLICY := passive
+# Measurements keep the default, as other programs do.
+book serve test: export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .PHONY: help book serve test check bench repository clean

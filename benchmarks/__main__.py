@@ -28,8 +28,8 @@ def markdown(machine: dict[str, str], rows: list[dict[str, object]]) -> str:
     for row in rows:
         target = row["target"]
         met = "" if target is None else f"{target} {'met' if row['ratio'] >= target else '**missed**'}"  # type: ignore[operator]
-        lines.append(f"| {row['name']} | {row['case']} | {row['device']} | {row['ours']} {row['unit']} "
-                     f"| {row['peer']} {row['unit']} | {row['ratio']}x | {met} |")  # fmt: skip
+        lines.append(f"| {row['name']} | {row['case']} | {row['device']} | {row['ours']:.4g} {row['unit']} "
+                     f"| {row['peer']:.4g} {row['unit']} | {row['ratio']:.2f}x | {met} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

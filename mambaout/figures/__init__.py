@@ -1,5 +1,7 @@
 """Static figures: arrays in, matplotlib axes out. They know numbers only, never a model."""
 
+from __future__ import annotations
+
 from mambaout.figures.classification import confusion_matrix, image_grid
 from mambaout.figures.training import accuracy_curve, training_curve
 

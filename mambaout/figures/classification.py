@@ -1,5 +1,7 @@
 """What a classifier gets right and wrong."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -26,9 +28,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, ax: Axes | No
     if counts.ndim != 2 or counts.shape != (len(classes), len(classes)) or not len(classes):
         raise ValueError(f"expected a matrix of {len(classes)} x {len(classes)} classes, got {counts.shape}.")
     if not np.isfinite(counts).all() or counts.min() < 0:
-        raise ValueError(
-            f"the matrix must hold counts, which are not negative; its smallest entry is {counts.min()}."
-        )
+        raise ValueError(f"the matrix must hold counts, which are not negative; its smallest entry is {counts.min()}.")
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with style.theme():
         ax = style.axes(ax, height=style.WIDTH * 0.95)
@@ -55,9 +55,7 @@ def confusion_matrix(matrix: ArrayLike, classes: Sequence[str], *, ax: Axes | No
     return ax
 
 
-def image_grid(
-    images: ArrayLike, titles: Sequence[str] | None = None, *, columns: int = 4
-) -> NDArray[np.object_]:
+def image_grid(images: ArrayLike, titles: Sequence[str] | None = None, *, columns: int = 4) -> NDArray[np.object_]:
     """Images side by side, row by row, each with its title: mistakes, for example.
 
     Args:
@@ -76,9 +74,7 @@ def image_grid(
         raise ValueError(f"expected images of shape (N, H, W) or (N, H, W, 3), got {pixels.shape}.")
     largest = 255 if pixels.dtype == np.uint8 else 1
     if pixels.dtype != np.uint8 and not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(
-            f"images must be uint8, or floats between 0 and 1; got {pixels.min():g} to {pixels.max():g}."
-        )
+        raise ValueError(f"images must be uint8, or floats between 0 and 1; got {pixels.min():g} to {pixels.max():g}.")
     if titles is not None and len(titles) != len(pixels):
         raise ValueError(f"expected a title for each of the {len(pixels)} images, got {len(titles)}.")
     if columns < 1:

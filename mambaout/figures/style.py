@@ -4,6 +4,8 @@ Figures bring their own white card: text in a mid-tone on a transparent ground h
 and on dark pages alike, and which of them it is can change after a figure is drawn.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -59,12 +61,8 @@ def series(name: str, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], 
     """Two equally long rows of finite numbers, at least one; a ValueError says what else came."""
     xs, ys = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if xs.ndim != 1 or xs.shape != ys.shape or xs.size == 0:
-        raise ValueError(
-            f"steps and {name} must be equally long rows of numbers, got {xs.shape} and {ys.shape}."
-        )
+        raise ValueError(f"steps and {name} must be equally long rows of numbers, got {xs.shape} and {ys.shape}.")
     finite = np.isfinite(xs) & np.isfinite(ys)
     if not finite.all():
-        raise ValueError(
-            f"steps and {name} must be finite, got {ys[finite.argmin()]} at index {finite.argmin()}."
-        )
+        raise ValueError(f"steps and {name} must be finite, got {ys[finite.argmin()]} at index {finite.argmin()}.")
     return xs, ys

@@ -105,7 +105,7 @@ def test_differences_and_ratios() -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("- {claim: x}", 'claim "claim 1": chapter, id, paper, where missing'),
+        ("- {claim: x}", 'claim "claim 1": chapter, id, where missing'),
         ("- {id: a, claim: x, where: y, chapter: z, paper: 7}", 'claim "a", paper: expected fields'),
         ("- {id: a, claim: x, where: y, chapter: z, paper: {value: '7'}}", 'claim "a", paper: column, file'),
         (
