@@ -68,7 +68,7 @@ def compare(
 
 def run_cpu(quick: bool) -> list[dict[str, object]]:
     rows = []
-    repeats = 5 if quick else 15
+    repeats = 5 if quick else 9
     for size in ("femto",) if quick else ("femto", "tiny"):
         ours, theirs = make_pair(size, "cpu")
         images = torch.randn(8, 3, 224, 224)
