@@ -7,7 +7,6 @@ differs from it.
 """
 
 import csv
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from urllib.error import HTTPError, URLError
+
+from mambaout.models.download import digest
 
 # Written by studies and edited by hand: inside a checkout the file itself is the truth, not the manifest.
 LIVING = ("results/", "claims.yml")
@@ -96,9 +97,9 @@ def check(entry: Entry) -> str | None:
     if size != entry.bytes:
         kind = "truncated" if size < entry.bytes else "too long"
         return f"{path} is {kind}: expected {entry.bytes} bytes, found {size}"
-    digest = _sha256(path, path.stat().st_mtime_ns)
-    if digest != entry.sha256:
-        return f"{path} was altered: expected SHA-256 {entry.sha256}, found {digest}"
+    found = _sha256(path, path.stat().st_mtime_ns)
+    if found != entry.sha256:
+        return f"{path} was altered: expected SHA-256 {entry.sha256}, found {found}"
     return None
 
 
@@ -150,8 +151,7 @@ def _entry(name: str) -> Entry:
 @cache
 def _sha256(path: Path, modified_ns: int) -> str:
     """SHA-256 of a file; the modification time makes the cache forget a file that has changed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(path)
 
 
 def _repository_url(name: str) -> str | None:
