@@ -1,0 +1,1 @@
+"""Training: the optimiser, its schedule and the loop."""

@@ -1,0 +1,69 @@
+"""AdamW and its schedule, as DeiT and MambaOut use them."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: weights of linear layers and convolutions decay; norms, biases and what learns an offset do not.
+
+    An SSM's ``A_log`` and ``D`` and a ViT's position embedding are kept from decay too, as in Mamba's and DeiT's code.
+    """
+    decayed, kept = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            free = parameter.ndim < 2 or name.rpartition(".")[2] in ("A_log", "pos_embed")
+            (kept if free else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+
+
+def adamw(
+    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter, 2019) over :func:`parameter_groups`."""
+    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas)
+
+
+def warmup_cosine(
+    optimizer: torch.optim.Optimizer, steps: int, warmup: int, *, start: float = 1e-3, end: float = 1e-2
+) -> LambdaLR:
+    """The learning rate rises linearly for ``warmup`` steps, then falls along half a cosine until ``steps``.
+
+    Args:
+        optimizer: its groups' ``lr`` are the peak.
+        steps, warmup: optimiser steps in all, and of the rise.
+        start, end: first and last learning rate as a share of the peak.
+    """
+    if not 0 <= warmup < steps:
+        raise ValueError(f"warmup must be at least 0 and less than steps ({steps}), got {warmup}")
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return start + (1 - start) * step / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - 1 - warmup))
+        return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+
+    return LambdaLR(optimizer, share)
+
+
+def batches_per_epoch(images: int, batch_size: int) -> int:
+    """Full batches in one pass over the images; a last one that is not full is left out.
+
+    Raises:
+        ValueError: there are fewer images than a batch.
+    """
+    if images < batch_size:
+        raise ValueError(f"a batch of {batch_size} needs at least as many images, got {images}")
+    return images // batch_size
+
+
+def shuffled(images: int, batch_size: int, epochs: int, generator: torch.Generator) -> Iterable[torch.Tensor]:
+    """Indices (batch_size,) of every batch of ``epochs`` passes, each pass in a new random order."""
+    for _ in range(epochs):
+        order = torch.randperm(images, generator=generator)
+        yield from order.split(batch_size)[: batches_per_epoch(images, batch_size)]
