@@ -3,22 +3,14 @@
 import argparse
 import datetime
 import json
-import platform
 from pathlib import Path
 
 import torch
 
 from benchmarks import imports, models, scan
+from mambaout.studies.record import device_name
 
 RESULTS = Path(__file__).with_name("results")
-
-
-def processor() -> str:
-    """The CPU's name, where Linux tells it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown"
 
 
 def markdown(machine: dict[str, str], rows: list[dict[str, object]]) -> str:
@@ -37,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer cases and runs; nothing is written")
     quick = parser.parse_args().quick
-    machine = {"processor": processor(), "torch": torch.__version__, "date": datetime.date.today().isoformat()}
+    machine = {"processor": device_name(torch.device("cpu")), "torch": torch.__version__, "date": datetime.date.today().isoformat()}
     if torch.cuda.is_available():
         machine["GPU"] = torch.cuda.get_device_name()
     rows: list[dict[str, object]] = []

@@ -8,10 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from mambaout.layers.downsample import NORM_EPS
+from mambaout.layers.scans import inverse, routes
 from mambaout.layers.transformer import TransformerBlock
 from mambaout.models.common import check_images, drop_path_rates, init_weights, require
 
 TOKEN_MIXERS = ("attention", "causal_attention")
+TOKEN_ORDERS = ("raster", "random", "bidirectional")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class ViTConfig:
 
     Attributes:
         dim, depth, num_heads: width, number of blocks, heads.
-        token_mixer: "attention" (fully-visible) or "causal_attention" (raster order).
+        token_mixer: "attention" (fully-visible) or "causal_attention".
+        token_order: in which order causal attention reads the tokens: "raster"; "random", one fixed order;
+            or "bidirectional", where every second block reads raster order backwards.
         image_size: height = width for which the position embedding is made; other sizes interpolate it.
         patch_size: pixels of a patch's side.
         mlp_ratio: hidden width of the MLP over dim.
@@ -33,6 +37,7 @@ class ViTConfig:
     depth: int = 12
     num_heads: int = 6
     token_mixer: str = "attention"
+    token_order: str = "raster"
     image_size: int = 224
     patch_size: int = 16
     mlp_ratio: float = 4.0
@@ -43,6 +48,7 @@ class ViTConfig:
     def __post_init__(self) -> None:
         require(min(self.dim, self.depth, self.num_heads) > 0, "dim, depth and num_heads must be positive", self)
         require(self.token_mixer in TOKEN_MIXERS, f"token_mixer must be one of {', '.join(TOKEN_MIXERS)}", self)
+        require(self.token_order in TOKEN_ORDERS, f"token_order must be one of {', '.join(TOKEN_ORDERS)}", self)
         require(0 < self.patch_size <= self.image_size, "patch_size must lie in 1..image_size", self)
         require(self.image_size % self.patch_size == 0, "image_size must be a multiple of patch_size", self)
         require(self.num_classes >= 0, "num_classes must be 0 or more", self)
@@ -88,8 +94,20 @@ class ViT(nn.Module):
         if x.shape[2] % p or x.shape[3] % p:
             raise ValueError(f"image sides must be multiples of the patch size {p}; got {tuple(x.shape[2:])}")
         x = self.patch_embed(x)  # (B, dim, H / p, W / p)
-        x = x.flatten(2).transpose(1, 2) + self.positions(x.shape[2], x.shape[3])  # (B, L, dim)
-        return self.norm(self.blocks(x))
+        height, width = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2) + self.positions(height, width)  # (B, L, dim)
+        return self.norm(self.mix(x, height, width))
+
+    def mix(self, x: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """All blocks on raster-ordered tokens (B, L, dim), each reading them along its own route."""
+        if self.config.token_order == "raster":
+            return self.blocks(x)
+        orders = routes(self.config.token_order, height, width).to(x.device)  # (R, L)
+        back = inverse(orders)
+        for i, block in enumerate(self.blocks):
+            order, unorder = orders[i % len(orders)], back[i % len(orders)]
+            x = block(x[:, order])[:, unorder]
+        return x
 
     def forward_intermediates(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(B, in_chans, H, W) -> one map (B, dim, H / p, W / p)."""

@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import json
 import os
+import platform
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,18 @@ def write_results(study: str, rows: Iterable[Result]) -> Path:
         writer.writerows(dataclasses.asdict(row) for row in rows)
     os.replace(partial, path)
     return path
+
+
+def device_name(device: torch.device) -> str:
+    """Name of the processor or GPU, for the record."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _commit() -> str:
