@@ -38,6 +38,29 @@ def fetch(
 
 
 @app.command
+def study(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
+    seeds: int = 5,
+    device: str = "auto",
+    large: bool = False,
+    only: str = "",
+) -> int:
+    """Run an experiment of the book: what its file in data/results lacks, so that a stopped study goes on.
+
+    Args:
+        name: One of the modules in mambaout/studies that define a study, such as recall or causal_vit.
+        seeds: Runs of each variant.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        large: Run the variants of a size for a GPU in place of those for two CPU cores.
+        only: Run only the variants whose name contains this text.
+    """
+    from mambaout.studies.runner import execute, find_study
+
+    print(execute(find_study(name), seeds=seeds, device=device, large=large, only=only))
+    return 0
+
+
+@app.command
 def doctor() -> int:
     """Tell which versions, devices, data and weights are found, and what to do about what is missing.
 
