@@ -71,6 +71,7 @@ def check(name: str, answer: Any) -> Verdict:
     except NotImplementedError:
         return Verdict(False, "Replace `raise NotImplementedError` by your answer, and run the cell again.")
     except Exception as error:  # the reader's function failed: say where, in the reader's own code
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        return Verdict(False, f"Your answer stops with {type(error).__name__}: {error} (line: {line.line or line.lineno}).")
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = last.line or f"line {last.lineno}"
+        return Verdict(False, f"Your answer stops with {type(error).__name__}: {error} (at: {where}).")
     return Verdict(True, (test.__doc__ or "").strip())

@@ -9,6 +9,7 @@ Every model sees the same training sequences, with 2 to 32 pairs. Rows: ``accura
 sequences each; ``loss``, the mean of the last 50 steps; ``params``.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -99,7 +100,7 @@ def run(config: RecallConfig, seed: int, device: torch.device) -> dict[str, floa
     model = RecallModel(config).to(device)
     draw = torch.Generator().manual_seed(seed)
 
-    def batches():  # type: ignore[no-untyped-def]
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for _ in range(config.steps):
             pairs = PAIRS[int(torch.randint(len(PAIRS), (), generator=draw))]
             tokens, labels = recall(config.batch_size, pairs, draw)

@@ -107,7 +107,7 @@ def read_results(study: str) -> list[Result]:
         ValueError: the file's columns or numbers are not those of :class:`~mambaout.studies.record.Result`.
     """
     path = data_dir() / "results" / f"{study}.csv"
-    kinds = {field.name: field.type for field in dataclasses.fields(Result)}
+    kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(Result)}
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if reader.fieldnames != list(kinds):

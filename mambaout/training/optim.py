@@ -14,7 +14,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
     An SSM's ``A_log`` and ``D`` and a ViT's position embedding are kept from decay too, as in Mamba's and DeiT's code.
     """
-    decayed, kept = [], []
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             free = parameter.ndim < 2 or name.rpartition(".")[2] in ("A_log", "pos_embed")
