@@ -1,8 +1,38 @@
-"""Self-attention in its two token mixing modes: fully-visible and causal (Figure 3a, Eqs. 4-5)."""
+"""Self-attention in its two token mixing modes: fully-visible and causal (Figure 3a, Eqs. 4-5).
+
+The causal mode also reads one token at a time, with a cache of keys and values as its memory (Figure 2a).
+"""
+
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class KVCache:
+    """What causal attention remembers of the tokens so far: their keys and values, nothing summarised.
+
+    Attributes:
+        keys, values: (B, heads, t, D / heads) each, after t tokens.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __len__(self) -> int:
+        """Tokens held."""
+        return self.keys.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values together."""
+        return self.keys.nbytes + self.values.nbytes
+
+    def append(self, key: torch.Tensor, value: torch.Tensor) -> "KVCache":
+        """A cache with one more token: key and value (B, heads, 1, D / heads)."""
+        return KVCache(torch.cat((self.keys, key), dim=2), torch.cat((self.values, value), dim=2))
 
 
 class Attention(nn.Module):
@@ -25,10 +55,45 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (B, L, D)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, heads, D / heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D / heads)
+        q, k, v = self._heads(x)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (B, heads, L, D / heads)
         return self.proj(y.transpose(1, 2).flatten(2))
+
+    def step(self, x: torch.Tensor, cache: KVCache | None = None) -> tuple[torch.Tensor, KVCache]:
+        """One token: x (B, D) and the cache, or None for the first -> y (B, D), the cache with this token.
+
+        Calling it for t = 1..L gives what ``forward`` gives. Memory and work grow with t; the given cache is left as
+        it was, so that a sequence can be continued in several ways.
+
+        Raises:
+            ValueError: the layer is not causal, or x or the cache has another shape or batch than expected.
+        """
+        dim = self.proj.in_features
+        if not self.causal:
+            raise ValueError(
+                "step needs causal attention: a fully-visible one reads later tokens too, which are not there yet. "
+                "Make the layer with causal=True."
+            )
+        if x.ndim != 2 or x.shape[1] != dim:
+            raise ValueError(f"step expects one token a sequence, of shape (batch, {dim}), got {tuple(x.shape)}")
+        q, k, v = self._heads(x[:, None])  # each (B, heads, 1, D / heads)
+        if cache is None:
+            cache = KVCache(k, v)
+        else:
+            held, expected = cache.keys.shape, k.shape
+            if (*held[:2], held[3]) != (*expected[:2], expected[3]):
+                raise ValueError(
+                    f"the cache has keys of shape {tuple(held)}, but this token needs "
+                    f"({expected[0]}, {expected[1]}, tokens, {expected[3]})"
+                )
+            cache = cache.append(k, v)
+        y = F.scaled_dot_product_attention(q, cache.keys, cache.values)  # (B, heads, 1, D / heads)
+        return self.proj(y.flatten(1)), cache
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) -> queries, keys, values: (3, B, heads, L, D / heads)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))  # (B, L, 3, heads, D / heads)
+        return qkv.permute(2, 0, 3, 1, 4)
 
     def extra_repr(self) -> str:
         """The heads and mode, for print(module)."""
