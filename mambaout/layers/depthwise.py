@@ -1,11 +1,10 @@
-"""Depthwise convolution on (B, H, W, C), with a faster weight gradient on the CPU."""
+"""Depthwise convolution on (B, H, W, C), with faster gradients on the CPU."""
 
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 from mambaout.layers.downsample import convolve
 from mambaout.layers.plain import is_plain
@@ -14,14 +13,13 @@ from mambaout.layers.plain import is_plain
 def depthwise_conv2d(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     """Apply a depthwise convolution of stride 1 to (B, H, W, C).
 
-    Where PyTorch's backward is slow (float training on the CPU: the gradient of the weight takes most of
-    it), :class:`DepthwiseConv2dFunction` computes the same gradients faster.
+    Where PyTorch's backward is slow (training on the CPU, in bfloat16 above all: 95 ms where the other takes 14,
+    256 images, 48 channels, 14 x 14 tokens), :class:`DepthwiseConv2dFunction` computes the same gradients faster.
     """
     slow_backward = (
         x.device.type == "cpu"
         and torch.is_grad_enabled()
         and conv.weight.requires_grad
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
     if slow_backward and is_plain(conv, nn.Conv2d):
@@ -32,8 +30,10 @@ def depthwise_conv2d(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 class DepthwiseConv2dFunction(torch.autograd.Function):
     """conv2d(x, weight, bias, padding="same", groups=C) with its own backward; twice differentiable.
 
-    The weight's gradient is a correlation of each channel of x with the same channel of the output's
-    gradient. That is itself a depthwise convolution, over B * C channels, with the gradient as kernels.
+    The input's gradient is again a depthwise convolution, with the kernels turned by 180 degrees. The weight's
+    gradient is a correlation of each channel of x with the same channel of the output's gradient: a depthwise
+    convolution too, over B * C channels, with the gradient as kernels. Under autocast both run in the lower
+    precision of the output, and the sum over the batch in the weight's own.
     """
 
     generate_vmap_rule = True
@@ -55,11 +55,13 @@ class DepthwiseConv2dFunction(torch.autograd.Function):
         (batch, channels, height, width), k = x.shape, weight.shape[-1]
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = conv2d_input(x.shape, weight, grad, padding=k // 2, groups=channels)
+            turned = weight.to(grad.dtype).flip(2, 3).contiguous(memory_format=torch.channels_last)
+            grad_x = F.conv2d(grad, turned, padding=k // 2, groups=channels).to(x.dtype)
         grad_weight = F.conv2d(
-            x.reshape(1, batch * channels, height, width),
+            x.to(grad.dtype).reshape(1, batch * channels, height, width),
             grad.reshape(batch * channels, 1, height, width),
             padding=k // 2,
             groups=batch * channels,
         )  # (1, B C, k, k)
-        return grad_x, grad_weight.reshape(batch, channels, 1, k, k).sum(0), grad.sum((0, 2, 3))
+        grad_weight = grad_weight.reshape(batch, channels, 1, k, k).sum(0, dtype=weight.dtype)
+        return grad_x, grad_weight, grad.sum((0, 2, 3), dtype=weight.dtype)

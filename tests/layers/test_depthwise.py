@@ -27,3 +27,20 @@ def test_gradcheck_twice():
     ]
     assert torch.autograd.gradcheck(DepthwiseConv2dFunction.apply, inputs)
     assert torch.autograd.gradgradcheck(DepthwiseConv2dFunction.apply, inputs)
+
+
+def test_gradients_in_bfloat16():
+    """Under autocast: gradients in float32 for the parameters, as near to the exact ones as PyTorch's own."""
+    conv = nn.Conv2d(6, 6, 7, padding=3, groups=6)
+    x = torch.randn(8, 14, 14, 6, requires_grad=True)
+    upstream = torch.randn_like(x)
+    inputs = [x, conv.weight, conv.bias]
+    exact = torch.autograd.grad(convolve(conv, x), inputs, upstream)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, reference = depthwise_conv2d(conv, x), convolve(conv, x)
+    assert y.dtype == torch.bfloat16 and type(y.grad_fn.next_functions[0][0]).__name__.startswith("DepthwiseConv2d")
+    ours = torch.autograd.grad(y, inputs, upstream.bfloat16())
+    theirs = torch.autograd.grad(reference, inputs, upstream.bfloat16())
+    for a, b, true in zip(ours, theirs, exact, strict=True):
+        assert a.dtype == torch.float32
+        assert (a - true).norm() <= max(1.5 * (b - true).norm(), 0.01 * true.norm())
