@@ -15,10 +15,13 @@ def gated_cnn(block: GatedCNNBlock, x: torch.Tensor) -> torch.Tensor:
 
 
 def plain_token_mixer(block: GatedCNNBlock, z: torch.Tensor) -> torch.Tensor:
+    if not hasattr(block, "conv"):
+        return z
     conv = block.conv
     y = F.conv2d(z.permute(0, 3, 1, 2), conv.weight, conv.bias, padding=conv.padding, groups=conv.groups)
     y = y.permute(0, 2, 3, 1)
-    return block.ssm(F.gelu(y).flatten(1, 2)).unflatten(1, y.shape[1:3]) if hasattr(block, "ssm") else y
+    behind = getattr(block, "ssm", None) or getattr(block, "attn", None)
+    return behind(F.gelu(y).flatten(1, 2)).unflatten(1, y.shape[1:3]) if behind else y
 
 
 def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:

@@ -1,9 +1,10 @@
 """The bricks: blocks, token mixers and the selective scan."""
 
 from mambaout.layers.attention import Attention
+from mambaout.layers.attention_block import AttentionBlock
 from mambaout.layers.downsample import Downsample, Stem
 from mambaout.layers.drop_path import DropPath
-from mambaout.layers.gated_cnn import GatedCNNBlock
+from mambaout.layers.gated_cnn import GatedCNNBlock, IdentityBlock
 from mambaout.layers.head import ClassifierHead
 from mambaout.layers.mamba import MambaBlock
 from mambaout.layers.scan import selective_scan
@@ -13,10 +14,12 @@ from mambaout.layers.transformer import TransformerBlock
 
 __all__ = [
     "Attention",
+    "AttentionBlock",
     "ClassifierHead",
     "Downsample",
     "DropPath",
     "GatedCNNBlock",
+    "IdentityBlock",
     "MambaBlock",
     "SelectiveSSM",
     "Stem",

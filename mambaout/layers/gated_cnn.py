@@ -9,6 +9,8 @@ token_mixer    TokenMixer      Eq. 10 here; Eq. 11 in mamba.py
 fc2            W3              hidden -> dim
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -103,6 +105,21 @@ class GatedCNNBlock(nn.Module):
             h[:, passed:].mul_(mixed_chunk)
             torch.add(x_chunk, F.linear(h, self.fc2.weight, self.fc2.bias), out=y_chunk)
         return y
+
+
+class IdentityBlock(GatedCNNBlock):
+    """:class:`GatedCNNBlock` without its convolution: a gated MLP on each token by itself, the floor of comparisons.
+
+    In a model the stem's and the downsampling's 3 x 3 convolutions are then all that mixes tokens.
+    """
+
+    def __init__(self, dim: int, **block: Any) -> None:
+        super().__init__(dim, **block)
+        del self.conv
+
+    def token_mixer(self, z: torch.Tensor) -> torch.Tensor:
+        """Z itself: (B, H, W, conv_channels) -> same shape."""
+        return z
 
 
 CHUNK = 2**19  # numbers in a chunk's hidden activation: 2 MB in float32

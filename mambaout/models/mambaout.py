@@ -6,26 +6,31 @@ from typing import Any
 import torch
 from torch import nn
 
+from mambaout.layers.attention_block import AttentionBlock
 from mambaout.layers.downsample import Downsample, Stem
-from mambaout.layers.gated_cnn import GatedCNNBlock
+from mambaout.layers.gated_cnn import GatedCNNBlock, IdentityBlock
 from mambaout.layers.head import ClassifierHead
 from mambaout.layers.mamba import MambaBlock
+from mambaout.layers.scans import SCANS
 from mambaout.models.common import check_images, drop_path_rates, init_weights, require
 
-TOKEN_MIXERS = ("gated_cnn", "mamba")
+TOKEN_MIXERS = ("gated_cnn", "mamba", "attention", "causal_attention", "identity")
 
 
 @dataclass(frozen=True)
 class MambaOutConfig:
-    """What defines a MambaOut.
+    """What defines a MambaOut, or a visual Mamba or a Transformer of the same macro-architecture.
 
     Attributes:
-        depths: blocks of each stage.
+        depths: blocks of each stage; one stage makes an isotropic model.
         dims: channels of each stage.
-        token_mixer: "gated_cnn" (Eq. 10), or "mamba" to put the SSM back into every block (Eq. 11).
+        token_mixer: "gated_cnn" (Eq. 10); or "mamba" to put the SSM back into every block (Eq. 11); or, where the
+            SSM then stands, "attention" (fully-visible) or "causal_attention"; or "identity", no mixing in the blocks.
+        scan: in which order the SSMs of "mamba" read the tokens, see :mod:`mambaout.layers.scans`.
         stem_stride: pixels between tokens of the first stage: 4, or 2 or 1 for small images.
         expansion_ratio, conv_ratio, kernel_size: see :class:`~mambaout.layers.GatedCNNBlock`.
         d_state: numbers of state per channel of the SSM (only "mamba" has one).
+        head_dim: channels of an attention head (only the attention mixers have heads).
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
         head_dropout: dropout before the last linear layer.
         num_classes: 0 for a model that returns features.
@@ -35,11 +40,13 @@ class MambaOutConfig:
     depths: tuple[int, ...] = (3, 3, 9, 3)
     dims: tuple[int, ...] = (96, 192, 384, 576)
     token_mixer: str = "gated_cnn"
+    scan: str = "raster"
     stem_stride: int = 4
     expansion_ratio: float = 8 / 3
     conv_ratio: float = 1.0
     kernel_size: int = 7
     d_state: int = 16
+    head_dim: int = 16
     drop_path_rate: float = 0.0
     head_dropout: float = 0.0
     num_classes: int = 1000
@@ -49,8 +56,34 @@ class MambaOutConfig:
         require(len(self.depths) == len(self.dims) > 0, "depths and dims need one entry a stage each", self)
         require(min(*self.depths, *self.dims) > 0, "depths and dims must be positive", self)
         require(self.token_mixer in TOKEN_MIXERS, f"token_mixer must be one of {', '.join(TOKEN_MIXERS)}", self)
+        require(self.scan in SCANS, f"scan must be one of {', '.join(SCANS)}", self)
+        require(self.scan == "raster" or self.token_mixer == "mamba", 'only token_mixer "mamba" has a scan', self)
         require(self.num_classes >= 0, "num_classes must be 0 or more", self)
         require(self.in_chans > 0, "in_chans must be positive", self)
+
+
+def make_block(dim: int, config: MambaOutConfig, drop_path: float = 0.0) -> GatedCNNBlock:
+    """The block that a configuration's token mixer names, with ``dim`` channels."""
+    options: dict[str, Any] = {
+        "expansion_ratio": config.expansion_ratio,
+        "conv_ratio": config.conv_ratio,
+        "kernel_size": config.kernel_size,
+        "drop_path": drop_path,
+    }
+    if config.token_mixer == "gated_cnn":
+        return GatedCNNBlock(dim, **options)
+    if config.token_mixer == "identity":
+        return IdentityBlock(dim, **options)
+    if config.token_mixer == "mamba":
+        return MambaBlock(dim, d_state=config.d_state, scan=config.scan, **options)
+    channels = int(config.conv_ratio * dim)
+    require(
+        channels % config.head_dim == 0,
+        f"head_dim must divide the {channels} channels that attention reads (conv_ratio * dim)",
+        config,
+    )
+    causal = config.token_mixer == "causal_attention"
+    return AttentionBlock(dim, num_heads=channels // config.head_dim, causal=causal, **options)
 
 
 class Stage(nn.Module):
@@ -59,15 +92,7 @@ class Stage(nn.Module):
     def __init__(self, in_dim: int | None, dim: int, config: MambaOutConfig, drop_paths: list[float]) -> None:
         super().__init__()
         self.downsample = nn.Identity() if in_dim is None else Downsample(in_dim, dim)
-        options: dict[str, Any] = {
-            "expansion_ratio": config.expansion_ratio,
-            "conv_ratio": config.conv_ratio,
-            "kernel_size": config.kernel_size,
-        }
-        block: type[GatedCNNBlock] = GatedCNNBlock
-        if config.token_mixer == "mamba":
-            block, options["d_state"] = MambaBlock, config.d_state
-        self.blocks = nn.Sequential(*(block(dim, drop_path=p, **options) for p in drop_paths))
+        self.blocks = nn.Sequential(*(make_block(dim, config, p) for p in drop_paths))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, in_dim) -> (B, H', W', dim)."""

@@ -31,6 +31,9 @@ MODELS: dict[str, Config] = {
     "mambaout_zepto": MambaOutConfig(depths=(1, 3), dims=(32, 64), **_SMALL_IMAGES),
     "mambaout_atto": MambaOutConfig(depths=(2, 4), dims=(48, 96), **_SMALL_IMAGES),
     "mambaout_atto64": MambaOutConfig(depths=(2, 2, 4), dims=(32, 64, 128), **_SMALL_IMAGES | {"in_chans": 3}),
+    # The SSM in the same macro-architecture: hierarchical with VMamba's scan, isotropic with Vim's.
+    "visual_mamba_zepto": MambaOutConfig((1, 3), (32, 64), token_mixer="mamba", scan="cross", **_SMALL_IMAGES),
+    "visual_mamba_iso": MambaOutConfig((4,), (64,), token_mixer="mamba", scan="bidirectional", **_SMALL_IMAGES),
     # DeiT's three sizes (Touvron et al., 2021), the baselines of Figure 3b.
     "vit_ti": ViTConfig(dim=192, num_heads=3),
     "vit_s": ViTConfig(dim=384, num_heads=6),
@@ -64,9 +67,10 @@ def create_model(
         in_chans: channels of the images.
         features_only: return the stages' maps, a list of (B, C, H, W), instead of logits.
         out_indices: which stages ``features_only`` returns, all by default; -1 is the last.
-        token_mixer: "gated_cnn" or "mamba" for a MambaOut, "attention" or "causal_attention" for a ViT.
+        token_mixer: "gated_cnn", "mamba", "attention", "causal_attention" or "identity" for a MambaOut;
+            "attention" or "causal_attention" for a ViT.
         overrides: any other field of the model's configuration
-            (:class:`MambaOutConfig`, :class:`ViTConfig`), such as ``drop_path_rate=0.2``.
+            (:class:`MambaOutConfig`, :class:`ViTConfig`), such as ``drop_path_rate=0.2`` or ``scan="cross"``.
 
     Returns:
         The model, in training mode, with timm's attributes ``num_classes``, ``num_features``,

@@ -1,4 +1,4 @@
-"""Gated CNN and Mamba blocks against the plain form, on every path that a block can take."""
+"""Gated CNN blocks and those that inherit from them against the plain form, on every path that a block can take."""
 
 import copy
 
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import StochasticDepth
 
-from mambaout.layers import DropPath, GatedCNNBlock, MambaBlock
+from mambaout.layers import AttentionBlock, DropPath, GatedCNNBlock, IdentityBlock, MambaBlock
 
-BLOCKS = [GatedCNNBlock, MambaBlock]
+BLOCKS = [GatedCNNBlock, MambaBlock, AttentionBlock, IdentityBlock]
 
 
 def make(kind, dim=12, **options):
@@ -103,6 +103,18 @@ def test_the_ssm_is_the_only_difference():
     gated, mamba = GatedCNNBlock(16).state_dict(), MambaBlock(16).state_dict()
     assert {name for name in mamba if not name.startswith("ssm.")} == set(gated)
     assert all(mamba[name].shape == gated[name].shape for name in gated)
+
+
+def test_the_identity_block_mixes_nothing_and_has_no_convolution():
+    block = make(IdentityBlock).eval()
+    assert not any(name.startswith("conv") for name in block.state_dict())
+    x = torch.randn(1, 4, 4, 12)
+    other = x.clone()
+    other[0, 1, 2] += 1
+    for context in (torch.no_grad(), torch.enable_grad()):
+        with context:
+            changed = (block(x) != block(other)).any(-1)[0]
+        assert changed.nonzero().tolist() == [[1, 2]]
 
 
 def test_drop_path_is_torchvisions_stochastic_depth():

@@ -1,5 +1,7 @@
 """Models against timm's of the same name, and the conventions they share."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -98,6 +100,41 @@ def test_mamba_in_place_of_gated_cnn_changes_only_the_ssm(name):
     assert {k: v.shape for k, v in mamba.items() if ".ssm." not in k} == {k: v.shape for k, v in plain.items()}
 
 
+@pytest.mark.parametrize("token_mixer", ["mamba", "attention", "causal_attention", "identity"])
+def test_every_token_mixer_trains_in_the_same_macro_architecture(token_mixer):
+    torch.manual_seed(0)
+    plain = mambaout.create_model("mambaout_zepto").state_dict()
+    model = mambaout.create_model("mambaout_zepto", token_mixer=token_mixer)
+    mixers = (".ssm.", ".attn.", ".conv.")
+    kept = {k: v.shape for k, v in model.state_dict().items() if ".blocks." not in k or not any(m in k for m in mixers)}
+    assert kept == {k: v.shape for k, v in plain.items() if k in kept}
+    model(torch.randn(2, 1, 20, 28)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("scan", ["bidirectional", "cross", "local", "continuous", "random"])
+def test_a_scan_changes_the_order_of_the_ssm_and_nothing_else(scan):
+    raster = mambaout.create_model("mambaout_zepto", token_mixer="mamba")
+    model = mambaout.create_model("mambaout_zepto", token_mixer="mamba", scan=scan)
+    theirs = raster.state_dict()
+    # Give every route the one SSM of the raster model.
+    shared = {name: theirs[re.sub(r"\.ssm\.\d\.", ".ssm.", name)] for name in model.state_dict()}
+    model.load_state_dict(shared)
+    x = torch.randn(2, 1, 28, 20, dtype=torch.double)
+    difference = model.double().eval()(x) - raster.double().eval()(x)
+    assert difference.abs().max() > 1e-12, "the order must matter, if little before training"
+    model(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_visual_mambas_are_hierarchical_and_isotropic():
+    maps = {
+        name: [tuple(m.shape[1:]) for m in mambaout.create_model(name).forward_intermediates(torch.randn(1, 1, 28, 28))]
+        for name in mambaout.list_models("visual_mamba_*")
+    }
+    assert maps == {"visual_mamba_zepto": [(32, 14, 14), (64, 7, 7)], "visual_mamba_iso": [(64, 14, 14)]}
+
+
 def test_vit_at_another_size_interpolates_positions():
     model = mambaout.create_model("vit_ti", image_size=32, patch_size=8, depth=1, num_classes=3).eval()
     assert model(torch.randn(1, 3, 48, 64)).shape == (1, 3)
@@ -123,6 +160,9 @@ def test_initialisation_is_the_authors():
         (lambda: mambaout.create_model("mambaout_tiny", token_mixer="rnn"), "one of gated_cnn, mamba"),
         (lambda: mambaout.create_model("vit_s", token_mixer="mamba"), "one of attention, causal_attention"),
         (lambda: mambaout.create_model("mambaout_tiny", depths=(1, 2)), "one entry a stage"),
+        (lambda: mambaout.create_model("mambaout_tiny", token_mixer="mamba", scan="zig"), "one of raster, bidirect"),
+        (lambda: mambaout.create_model("mambaout_tiny", scan="cross"), 'only token_mixer "mamba" has a scan'),
+        (lambda: mambaout.create_model("mambaout_zepto", token_mixer="attention", head_dim=24), "divide the 32 chann"),
         (lambda: mambaout.create_model("mambaout_zepto", stem_stride=3), "stride must be 1, 2 or 4"),
         (lambda: mambaout.create_model("mambaout_zepto", num_classes=-1), "num_classes must be 0 or more"),
         (lambda: mambaout.create_model("mambaout_zepto", features_only=True, out_indices=(4,)), "stages 0..1"),
