@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mambaout.layers import Attention, GatedCNNBlock, MambaBlock, SelectiveSSM
+from mambaout.layers.windowed import MaskedAttention
 from mambaout.models import MambaOutConfig, create_model
 from mambaout.models.registry import MODELS
 
@@ -58,12 +59,19 @@ def _attention_macs(layer: Attention, x: torch.Tensor, y: torch.Tensor) -> int:
     return 2 * y.numel() * y.shape[-2] // (2 if layer.causal else 1)
 
 
+def _masked_attention_macs(layer: MaskedAttention, x: torch.Tensor, y: torch.Tensor) -> int:
+    """The same two products, for the pairs of tokens that the mask allows."""
+    pairs = int(layer.mask(y.shape[1], y.shape[2], torch.device("cpu")).sum())
+    return 2 * pairs * y.shape[-1] * y.shape[0]
+
+
 MACS: dict[type[nn.Module], Callable[[Any, torch.Tensor, torch.Tensor], int]] = {
     nn.Linear: _linear_macs,
     nn.Conv2d: _conv_macs,
     nn.LayerNorm: _norm_macs,
     SelectiveSSM: _ssm_macs,
     Attention: _attention_macs,
+    MaskedAttention: _masked_attention_macs,
 }
 
 

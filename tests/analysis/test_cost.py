@@ -8,7 +8,8 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 
 from mambaout.analysis import cost
-from mambaout.layers import MambaBlock
+from mambaout.layers import Attention, MambaBlock
+from mambaout.layers.windowed import MaskedAttention, window_partition
 from mambaout.models import create_model
 from mambaout.models.weights import RELEASED
 
@@ -73,6 +74,21 @@ def test_block_components_add_up():
     tokens, dim, rank, state = 30, 24, 2, 16
     assert ssm["macs"] == tokens * (dim * (rank + 2 * state) + dim * (rank + 4 * state + 2))
     assert ssm["params"] == dim * (rank + 2 * state) + dim * rank + dim + dim * state + dim
+
+
+@pytest.mark.parametrize(("scan", "ssms"), [("bidirectional", 2), ("cross", 4), ("random", 1)])
+def test_every_route_of_a_scan_is_counted(scan, ssms):
+    one = {part["name"]: part for part in cost.block_components(MambaBlock(24), 6, 5)}
+    many = {part["name"]: part for part in cost.block_components(MambaBlock(24, scan=scan), 6, 5)}
+    for name in one:
+        times = ssms if name == "ssm" else 1
+        assert many[name]["macs"] == times * one[name]["macs"] and many[name]["params"] == times * one[name]["params"]
+
+
+def test_masked_attention_counts_the_pairs_that_its_mask_allows():
+    layer, plain = MaskedAttention(8, 2, window_partition(3)), Attention(8, 2)
+    projections = cost.count_macs(plain, 36, 8) - 2 * 8 * 36**2
+    assert cost.count_macs(layer, 6, 6, 8) == projections + 2 * 8 * 4 * 9**2  # four windows of nine tokens
 
 
 def test_counting_leaves_the_model_as_it_was():
