@@ -1,0 +1,142 @@
+"""Does recognition lose when attention becomes causal? A small ViT on Fashion-MNIST (the paper's Figure 3b).
+
+The same ViT, recipe, images and order of images, with attention that is
+
+- ``visible``: fully-visible;
+- ``causal``: causal in raster order;
+- ``random``: causal, the tokens in one fixed random order;
+- ``bidirectional``: causal, every second block reading backwards.
+
+A variant's name is the size, a slash, and one of these: ``p4_d64/causal`` has patches of 4 pixels (49 tokens) and width
+64, ``p2_d64`` patches of 2 pixels (196 tokens). Training takes a random part of the 60,000 images (the part depends on
+the seed, not on the variant), the test all 10,000. Rows: ``accuracy`` (a fraction), ``train_loss`` (mean of the last
+50 steps), ``step_ms`` (median time of a step), ``params``.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mambaout.datasets import fashion_mnist
+from mambaout.models import create_model
+from mambaout.studies.runner import Study
+from mambaout.training import loop, optim
+
+
+@dataclass(frozen=True)
+class CausalViTConfig:
+    """One run of the study.
+
+    Attributes:
+        token_mixer, token_order, patch_size, dim, depth, num_heads: see :class:`~mambaout.models.ViTConfig`.
+        images, epochs, batch_size: training images of the 60,000, and passes over them.
+        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
+        label_smoothing: of the cross entropy.
+        shift: each image is moved by up to so many pixels each way, and mirrored with probability 1/2.
+    """
+
+    token_mixer: str = "attention"
+    token_order: str = "raster"
+    patch_size: int = 4
+    dim: int = 64
+    depth: int = 4
+    num_heads: int = 2
+    images: int = 8_000
+    epochs: int = 5
+    batch_size: int = 64
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    shift: int = 2
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """uint8 (N, 28, 28) -> float (N, 1, 28, 28) in [-1, 1]."""
+    return images[:, None].float() / 127.5 - 1
+
+
+def augment(images: torch.Tensor, shift: int, generator: torch.Generator) -> torch.Tensor:
+    """Mirror each image with probability 1/2 and move it by up to ``shift`` pixels: (N, 1, H, W) -> same shape."""
+    n, _, height, width = images.shape
+    mirror = torch.rand(n, generator=generator) < 0.5
+    down, right = torch.randint(2 * shift + 1, (2, n, 1), generator=generator)
+    rows = down + torch.arange(height)  # (N, H), in the padded image
+    columns = right + torch.where(mirror[:, None], torch.arange(width).flip(0), torch.arange(width))  # (N, W)
+    padded = F.pad(images, (shift,) * 4, value=-1.0)[:, 0]  # (N, H + 2 shift, W + 2 shift)
+    index = torch.arange(n)[:, None, None].to(images.device)
+    return padded[index, rows[:, :, None].to(images.device), columns[:, None].to(images.device)][:, None]
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of images (N, 1, H, W) that get their label (N,)."""
+    model.eval()
+    right = [model(x).argmax(-1) == y for x, y in zip(images.split(500), labels.split(500), strict=True)]
+    return torch.cat(right).float().mean().item()
+
+
+def run(config: CausalViTConfig, seed: int, device: torch.device) -> dict[str, float]:
+    """Train one ViT and test it on all test images."""
+    train, test = fashion_mnist("train"), fashion_mnist("test")
+    draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for every variant
+    part = torch.randperm(len(train.images), generator=draw)[: config.images]
+    images, labels = normalise(train.images[part]).to(device), train.labels[part].to(device)
+    torch.manual_seed(seed)
+    shape = {name: getattr(config, name) for name in ("token_mixer", "token_order", "patch_size", "dim", "depth")}
+    model = create_model(
+        "vit_ti", **shape, num_heads=config.num_heads, image_size=28, num_classes=len(train.classes), in_chans=1
+    ).to(device)
+    ends = []
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in optim.shuffled(config.images, config.batch_size, config.epochs, draw):
+            ends.append(time.perf_counter())
+            yield augment(images[batch], config.shift, draw), labels[batch]
+
+    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
+
+    steps = config.epochs * optim.batches_per_epoch(config.images, config.batch_size)
+    optimizer = optim.adamw(model, config.lr, config.weight_decay)
+    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
+    losses = loop.fit(model, batches(), loss, optimizer, schedule, clip_norm=1.0)
+    times = torch.tensor(ends, dtype=torch.float64).diff()
+    return {
+        "accuracy": accuracy(model, normalise(test.images).to(device), test.labels.to(device)),
+        "train_loss": sum(losses[-50:]) / len(losses[-50:]),
+        "step_ms": 1000 * times.median().item(),
+        "params": float(sum(p.numel() for p in model.parameters())),
+    }
+
+
+MODES = {
+    "visible": {},
+    "causal": {"token_mixer": "causal_attention"},
+    "random": {"token_mixer": "causal_attention", "token_order": "random"},
+    "bidirectional": {"token_mixer": "causal_attention", "token_order": "bidirectional"},
+}
+
+
+def _variants(**sizes: dict[str, int]) -> dict[str, CausalViTConfig]:
+    return {
+        f"{size}/{mode}": CausalViTConfig(**fields, **settings)  # type: ignore[arg-type]
+        for size, fields in sizes.items()
+        for mode, settings in MODES.items()
+    }
+
+
+STUDY = Study(
+    "causal_vit",
+    _variants(p4_d32={"dim": 32}, p4_d64={"dim": 64}, p2_d32={"dim": 32, "patch_size": 2}),
+    run,
+    large=_variants(
+        p4_d192={"dim": 192, "num_heads": 3, "depth": 12, "images": 60_000, "epochs": 30, "batch_size": 512},
+        p2_d192={
+            "dim": 192, "num_heads": 3, "depth": 12, "patch_size": 2, "images": 60_000, "epochs": 30, "batch_size": 512
+        },
+    ),
+)
