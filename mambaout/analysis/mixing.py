@@ -34,7 +34,7 @@ def reads(mixer: nn.Module | Callable[[torch.Tensor], torch.Tensor], *shape: int
         ValueError: the mixer gives other tokens than it got, or gradients that are not finite.
     """
     if isinstance(mixer, nn.Module):
-        mixer = copy.deepcopy(mixer).double().eval()
+        mixer = copy.deepcopy(mixer).double().eval().requires_grad_(False)
     tokens, channels = math.prod(shape[:-1]), shape[-1]
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator, dtype=torch.double)
