@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import mambaout
-from benchmarks.timing import THREADS, medians
+from benchmarks.timing import THREADS
+from mambaout.studies.measure import medians
 
 # Ratio of times (timm's over ours) that each case should reach on a CPU.
 INFERENCE = {("femto", 8): 1.4, ("tiny", 8): 1.15, ("femto", 1): 1.0, ("tiny", 1): 1.0}

@@ -6,21 +6,21 @@ does falls on both; only the ratios are meant to be compared between machines.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from mambapy.pscan import pscan
 from torch import Tensor
 
-from benchmarks.timing import THREADS, medians
+from benchmarks.timing import THREADS
 from mambaout.layers.scan import selective_scan
 from mambaout.layers.scan_chunked import selective_scan_chunked
 from mambaout.layers.scan_reference import selective_scan_reference
+from mambaout.studies import measure
+from mambaout.studies.measure import medians
 
 BATCH, DIM, STATE = 2, 384, 16
 LENGTHS = (784, 3136)  # 28 x 28 and 56 x 56 tokens
@@ -113,35 +113,24 @@ def time_row(
     }
 
 
-def peak_resident_bytes() -> int:
-    """Highest resident memory of this program so far (Linux). Not getrusage's ru_maxrss: that one is inherited from
-    the parent, so a fresh process of a large parent would seem to need nothing."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return 1024 * int(line.split()[1])
-
-
 def peak_extra_bytes(scan_name: str, work: str, length: int) -> int:
-    """Growth of this process's peak memory by one run. Call it once per process: a peak never falls."""
+    """Growth of this process's peak memory by one run."""
     torch.set_num_threads(THREADS)
     WORK[work](SCANS[scan_name], make_inputs(BATCH, 8, "cpu"))  # libraries and thread pools
     inputs = make_inputs(BATCH, length, "cpu")
-    before = peak_resident_bytes()
-    WORK[work](SCANS[scan_name], inputs)
-    return peak_resident_bytes() - before
+    return measure.peak_extra_bytes(lambda: WORK[work](SCANS[scan_name], inputs), "cpu")
 
 
 def memory_row(work: str, length: int) -> dict[str, object]:
     """One row: peak extra memory. Each figure comes from a fresh process, so that it contains all that the run
-    needed, whichever library allocated it, and nothing of another run. The allocator is told to give freed
-    blocks back, or a block kept by it from before would hide a part of the run's need."""
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    needed, whichever library allocated it, and nothing of another run."""
 
-    def measure(scan_name: str) -> float:
+    def mebibytes(scan_name: str) -> float:
         command = [sys.executable, "-m", "benchmarks.scan", "--memory", scan_name, work, str(length)]
-        output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return int(output) / 2**20
 
-    ours, peer = measure("ours"), measure("mambapy")
+    ours, peer = mebibytes("ours"), mebibytes("mambapy")
     return {
         "name": f"selective_scan {work}, peak extra memory, against mambapy",
         "case": f"B {BATCH}, L {length}, D {DIM}, N {STATE}",
