@@ -1,5 +1,7 @@
 """What the interactive figures share: where their JavaScript and CSS come from, how their data are checked."""
 
+import base64
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -17,9 +19,26 @@ def esm(*names: str) -> str:
     return "\n".join((_HERE / f"{name}.js").read_text("utf-8") for name in ("common", *names))
 
 
-def css() -> str:
-    """The stylesheet of all figures."""
-    return (_HERE / "style.css").read_text("utf-8")
+def css(*names: str) -> str:
+    """The stylesheet of all figures, `style.css`, and the named ones, which are a figure's own."""
+    return "\n".join((_HERE / f"{name}.css").read_text("utf-8") for name in ("style", *names))
+
+
+def webp(pixels: Any) -> str:
+    """An image (H, W, 3) of uint8 as a data address.
+
+    Raises:
+        ValueError: another shape or type.
+    """
+    import numpy as np
+    from PIL import Image
+
+    array = np.asarray(pixels)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"an image must be (H, W, 3) of uint8; got {array.shape} of {array.dtype}.")
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "WEBP", quality=82, method=6)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def text(value: Any) -> str:
