@@ -78,6 +78,9 @@ function render({ model, el }) {
   const mode = radios("Attention", [["full", "Fully-visible"], ["causal", "Causal"]], "full",
     (value) => store(model, "causal", value === "causal"));
 
+  const size = h("div", { class: "mo-size-fields" });
+  let sizeOf = null; // which of its two contents it has
+
   // Outputs
   const totals = h("dl", { class: "mo-totals" });
   const sentence = h("p", { class: "mo-say", role: "status" });
@@ -88,8 +91,8 @@ function render({ model, el }) {
   const bars = h("div", { class: "mo-length-bars" });
   const costs = h("table"), verdicts = h("table"), places = h("table");
   const root = h("div", { class: "mo mo-length", role: "group", "aria-label": "When is a sequence long?" },
-    h("div", { class: "mo-controls" }, inputSelect.element, height.element, width.element, patch.element,
-      length.element, models.element, dim.element, depth.element, mode.element),
+    h("div", { class: "mo-controls" }, inputSelect.element, size, models.element, dim.element, depth.element,
+      mode.element),
     totals, sentence, title, plot, bars, h("div", { class: "mo-layers" }, costs),
     h("details", { class: "mo-details" }, h("summary", {}, "Data table (all inputs, all widths)"),
       verdicts, places));
@@ -178,8 +181,10 @@ function render({ model, el }) {
     const same = (input) => (isText ? input.length === tokens
       : ["height", "width", "patch"].every((trait) => input[trait] === get(trait)));
     inputSelect.control.value = inputs.find((input) => "length" in input === isText && same(input))?.label ?? "";
-    for (const one of [height, width, patch]) one.element.hidden = isText;
-    length.element.hidden = !isText;
+    if (sizeOf !== get("kind")) {
+      sizeOf = get("kind");
+      fill(size, (isText ? [length] : [height, width, patch]).map((one) => one.element));
+    }
     height.set(get("height"));
     width.set(get("width"));
     length.set(get("length"));
