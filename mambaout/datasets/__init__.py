@@ -3,15 +3,18 @@
 from mambaout.datasets.fashion_mnist import FashionMNIST, fashion_mnist
 from mambaout.datasets.files import DataError, find
 from mambaout.datasets.photos import list_photos, photo, photo_credit
+from mambaout.datasets.stamps import Stamps, stamps
 from mambaout.datasets.text import moby_dick
 
 __all__ = [
     "DataError",
     "FashionMNIST",
+    "Stamps",
     "fashion_mnist",
     "find",
     "list_photos",
     "moby_dick",
     "photo",
     "photo_credit",
+    "stamps",
 ]
