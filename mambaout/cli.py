@@ -2,12 +2,22 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from tyro.extras import SubcommandApp
 
+from mambaout.training.loop import Diverged
+from mambaout.training.recipe import DESCRIPTIONS, RECIPES, Machine, Recipe
+
 app = SubcommandApp()
+MACHINE = Machine()
+
+if TYPE_CHECKING:
+    Chosen = Recipe
+else:  # `train imagenet` and so on: one sub-command a recipe, whose fields are its defaults
+    Chosen = tyro.extras.subcommand_type_from_defaults(RECIPES, DESCRIPTIONS, prefix_names=False)
 
 
 @app.command
@@ -73,6 +83,75 @@ def doctor() -> int:
     return 1 if any(finding.broken for finding in findings) else 0
 
 
+@app.command
+def train(
+    recipe: Annotated[Chosen, tyro.conf.arg(name="")],
+    out: Path,
+    machine: Annotated[Machine, tyro.conf.arg(name="")] = MACHINE,
+    threads: int | None = None,
+) -> int:
+    """Train a model by a recipe, or go on where a run stopped.
+
+    Choose a recipe, and change in it what you like:
+      mambaout train fashion_mnist --out runs/a --epochs 5 --augment.erase 0
+
+    After an interruption the same command goes on, from the newest checkpoint in the folder.
+
+    ImageNet on one GPU, the batch of 4096 in micro-batches of 256:
+      mambaout train imagenet --out runs/b --data.folder IMAGENET --precision bf16 --micro-batch 256
+
+    On eight GPUs:
+      torchrun --nproc-per-node 8 -m mambaout train imagenet --out runs/b --data.folder IMAGENET --precision bf16
+
+    `mambaout train RECIPE --help` lists all settings.
+
+    Args:
+        recipe: what to do.
+        out: folder for checkpoints, metrics.csv, TensorBoard logs and the weights.
+        machine: where to do it.
+        threads: threads of the CPU; all cores by default.
+    """
+    from mambaout.commands.train import run_training
+
+    run_training(recipe, machine, out, threads)
+    return 0
+
+
+@app.command
+def evaluate(
+    what: tyro.conf.Positional[str],
+    data: str | None = None,
+    folder: Path | None = None,
+    image_size: int = 224,
+    architecture: str | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+    batch_size: int = 256,
+    workers: int = 8,
+) -> int:
+    """Top-1 and top-5 accuracy of a model, and that of each class.
+
+    Released weights on ImageNet (IMAGENET/val/CLASS/*.JPEG), and a run of your own on the test images of its data:
+      mambaout evaluate mambaout_tiny --folder IMAGENET
+      mambaout evaluate runs/a
+
+    Args:
+        what: a model with released weights, the folder of a training, or a file of weights.
+        data: a set that the book carries, such as fashion_mnist. By default what the run learned from.
+        folder: an image folder with val/CLASS/ in it.
+        image_size: height and width of the crop, with an image folder.
+        architecture: the model that a file of weights belongs to, where the file does not say.
+        device: where; auto takes the GPU if there is one.
+        precision: of the forward pass.
+        batch_size: images at once.
+        workers: processes that decode the images of a folder.
+    """
+    from mambaout.commands.train import run_evaluation
+
+    run_evaluation(what, data, folder, image_size, architecture, device, precision, batch_size, workers)
+    return 0
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit code; `args` are those of the process by default."""
     try:
@@ -80,7 +159,8 @@ def main(args: Sequence[str] | None = None) -> int:
             prog="mambaout",
             description="The tools of the MambaOut book: its data, its models and this computer.",
             args=args,
+            config=(tyro.conf.CascadeSubcommandArgs,),  # `train RECIPE --out ...` as well as `train --out ... RECIPE`
         )
-    except ValueError as error:  # bad input and broken data: the message is all that the user needs
+    except (ValueError, Diverged) as error:  # bad input, broken data: the message is all that the user needs
         print(f"mambaout: {error}", file=sys.stderr)
         return 1

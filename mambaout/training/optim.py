@@ -1,5 +1,6 @@
-"""AdamW and its schedule, as DeiT and MambaOut use them."""
+"""AdamW and its schedule, as DeiT and MambaOut use them, the moving average of the weights, the order of the images."""
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -50,6 +52,32 @@ def warmup_cosine(
         return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
     return LambdaLR(optimizer, share)
+
+
+class MovingAverage:
+    """An exponential moving average of the weights, which begins fast and slows down to ``decay``."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay, self.updates = decay, 0
+
+    def update(self, model: nn.Module) -> None:
+        """Take in the weights after a step."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        average, new = list(self.model.parameters()), [p.detach() for p in model.parameters()]
+        get_ema_multi_avg_fn(decay)(average, new, self.updates)
+        for buffer, value in zip(self.model.buffers(), model.buffers(), strict=True):
+            buffer.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"model": self.model.state_dict(), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From checkpoints."""
+        self.model.load_state_dict(state["model"])
+        self.updates = state["updates"]
 
 
 def batches_per_epoch(images: int, batch_size: int) -> int:

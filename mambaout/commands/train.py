@@ -1,0 +1,46 @@
+"""`mambaout train` and `mambaout evaluate`: what they print around the functions of `mambaout.training`."""
+
+from pathlib import Path
+from typing import Literal
+
+from mambaout.training import Data, Machine, Recipe, evaluate, train
+
+
+def run_training(recipe: Recipe, machine: Machine, out: Path, threads: int | None) -> None:
+    """Train, and say where the result lies."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    run = train(recipe, machine, folder=out)
+    if run.history:
+        best = run.history[-1]
+        print(f"{out}: {best.epoch} epochs, top-1 {100 * best.top1:.2f} %, top-5 {100 * best.top5:.2f} %")
+
+
+def run_evaluation(
+    what: str,
+    data: str | None,
+    folder: Path | None,
+    image_size: int,
+    architecture: str | None,
+    device: Literal["auto", "cpu", "cuda", "mps"],
+    precision: Literal["fp32", "bf16", "fp16"],
+    batch_size: int,
+    workers: int,
+) -> None:
+    """Print the report."""
+    if data is None and folder is not None:
+        data = "folder"
+    chosen = None if data is None else Data(data, folder, image_size)
+    print(
+        evaluate(
+            what,
+            chosen,
+            architecture=architecture,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+        )
+    )

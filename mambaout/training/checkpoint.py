@@ -1,0 +1,156 @@
+"""Checkpoints: written whole or not at all, read without running code, checked before they are trusted."""
+
+import contextlib
+import os
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEPT = 2  # the newest, and one before it
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be written, or is not one."""
+
+
+def path_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"checkpoint-{step:08d}.pt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All of a folder, the oldest first."""
+    return sorted(folder.glob("checkpoint-*.pt"))
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, and find out now whether it can be written to.
+
+    Raises:
+        CheckpointError: it cannot.
+    """
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise CheckpointError(f"cannot write to the folder {folder}: {error.strerror}; choose another") from error
+
+
+def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step beside the others, and delete all but the newest two.
+
+    The file gets its name only when all of it is on the disk: whatever happens before, the earlier ones stay.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written to.
+    """
+    path = path_of(folder, step)
+    write_whole(path, lambda file: torch.save(state, file))
+    found = checkpoints(folder)
+    here = found.index(path)
+    for left in found[: max(0, here + 1 - KEPT)] + found[here + 1 :]:  # later ones: damaged, a run went back past them
+        left.unlink(missing_ok=True)
+    return path
+
+
+def write_whole(path: Path, write: Any) -> None:
+    """Let ``write`` fill an open file, bring it to the disk, and only then give it its name.
+
+    Raises:
+        CheckpointError: that failed; whatever was at ``path`` still is.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            sink = _Sink(file)
+            try:
+                write(sink)
+            except RuntimeError as error:  # torch's writer hides what the system said
+                raise sink.failure or error from error
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # a folder that cannot be written to
+            partial.unlink(missing_ok=True)
+        older = [good.name for good in checkpoints(path.parent) if good != path]
+        kept = f"; the last good checkpoint is {path.with_name(older[-1])}" if older else ""
+        raise CheckpointError(f"cannot write {path}: {error.strerror}{kept}") from error
+
+
+class _Sink:
+    """A file that remembers why it could not be written."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read a checkpoint: tensors, numbers and text, nothing that could run.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or it holds other objects.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
+            damaged = archive.testzip()
+        if damaged:
+            raise CheckpointError(f"{path} is damaged: {damaged} has another checksum")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, EOFError) as error:
+        raise CheckpointError(f"{path} is no whole checkpoint, it may have been truncated: {error}") from error
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is damaged or holds more than tensors; not loaded: {reason}") from error
+    if not isinstance(state, dict) or "step" not in state:
+        raise CheckpointError(f"{path} is no checkpoint of a training: it has no step")
+    return state
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint of a folder that is whole; None where there is none at all. Damaged ones are named.
+
+    Raises:
+        CheckpointError: there are some, and all of them are damaged.
+    """
+    found = checkpoints(folder)
+    problems = []
+    for path in reversed(found):
+        try:
+            return load(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+            warnings.warn(f"{error}. Trying the one before it.", stacklevel=2)
+    if problems:
+        raise CheckpointError(f"no checkpoint of {folder} can be read: {'; '.join(problems)}")
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the folder's entry to the disk too, where the system has folders that can be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,185 @@
+"""One process or many, in full or in mixed precision: what the training loop leaves to Lightning Fabric.
+
+Why Fabric and not Hugging Face Accelerate, which does the same work: Accelerate keeps its precision in a state that
+all objects of a process share, and refuses a second training in another precision; a notebook that compares float32
+with bfloat16 would have to restart its kernel. Fabric keeps no such state. It is imported here only.
+
+`torchrun` starts the processes (DDP over NCCL on GPUs, over gloo on CPUs); without it there is one.
+"""
+
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from mambaout.training.batches import Batch
+from mambaout.training.recipe import Machine
+
+_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Devices:
+    """This process among all that train together.
+
+    Args:
+        machine: what was asked for.
+
+    Raises:
+        ValueError: the device is not there, or cannot compute in that precision.
+        ModuleNotFoundError: Fabric is not installed.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        device = best_device() if machine.device == "auto" else machine.device
+        if not {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]:
+            raise ValueError(f"there is no {device} device here; device=auto takes what there is")
+        if machine.precision == "fp16" and device == "cpu":
+            raise ValueError("fp16 needs a GPU; on the CPU choose bf16, which recent processors compute fast, or fp32")
+        try:
+            from lightning_fabric import Fabric
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(f"{error}: training needs `pip install 'mambaout[train]'`") from error
+
+        many = all(name in os.environ for name in _TORCHRUN)
+        local = int(os.environ["LOCAL_WORLD_SIZE"]) if many else 1
+        self.fabric = Fabric(
+            accelerator=device,
+            devices=local,
+            num_nodes=int(os.environ["WORLD_SIZE"]) // local if many else 1,
+            strategy="ddp" if many else "auto",
+            precision=_PRECISIONS[machine.precision],
+        )
+        self.fabric.launch()
+        self.device, self.precision = self.fabric.device, machine.precision
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, from 0."""
+        return self.fabric.global_rank
+
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.fabric.world_size
+
+    @property
+    def first(self) -> bool:
+        """Is this the process that prints and writes?"""
+        return self.fabric.is_global_zero
+
+    def prepare(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss: Callable[[nn.Module, Batch], torch.Tensor],
+    ) -> Any:
+        """Wrap for autocast and, among several processes, for averaging gradients; returns the optimiser to step with.
+
+        The model's and the optimiser's state dicts stay those of the objects given here.
+        """
+        self.model, wrapped = self.fabric.setup(model, optimizer, move_to_device=False)
+        self.optimizer, self.loss = wrapped, loss
+        return wrapped
+
+    def gradients(self, batch: list[Batch]) -> float:
+        """Accumulate the gradients of the micro-batches; the loss is the mean over them and over the processes."""
+        total = torch.zeros((), device=self.device)
+        for i, piece in enumerate(batch, 1):
+            # Several processes exchange gradients once a step, with the last micro-batch.
+            alone = self.processes > 1 and i < len(batch)
+            with self.fabric.no_backward_sync(self.model, enabled=alone):
+                value = self.loss(self.model, piece) / len(batch)
+                self.fabric.backward(value)
+            total += value.detach()
+        return self.mean(total).item()
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
+        if self.processes > 1:
+            value = cast(torch.Tensor, self.fabric.all_reduce(value, reduce_op="mean"))
+        return value
+
+    def clip(self, norm: float) -> None:
+        """See :class:`mambaout.training.loop.Backend`."""
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=norm, error_if_nonfinite=False)
+
+    def autocast(self) -> Any:
+        """The precision of the forward pass, for evaluation."""
+        return self.fabric.autocast()
+
+    def random_states(self) -> dict[str, torch.Tensor]:
+        """The states of torch's random generators, one row a process."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.processes == 1:
+            return {name: state[None] for name, state in states.items()}
+        gather = cast(Callable[[torch.Tensor], torch.Tensor], self.fabric.all_gather)
+        return {name: gather(state.to(self.device)).cpu() for name, state in states.items()}
+
+    def restore_random_states(self, states: dict[str, torch.Tensor]) -> None:
+        """Back to :meth:`random_states`; among another number of processes the states stay as they are."""
+        if len(states["cpu"]) != self.processes:
+            warnings.warn(
+                f"the run was begun by {len(states['cpu'])} processes and is continued by {self.processes}: "
+                "which paths are dropped will differ",
+                stacklevel=2,
+            )
+            return
+        torch.set_rng_state(states["cpu"][self.rank].contiguous())
+        if "cuda" in states and self.device.type == "cuda":
+            torch.cuda.set_rng_state(states["cuda"][self.rank].contiguous(), self.device)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The loss scale of fp16; empty otherwise."""
+        return self.fabric.strategy.precision.state_dict()
+
+    def restore_scaler(self, state: dict[str, Any]) -> None:
+        """Back to :meth:`scaler_state`."""
+        if state:
+            self.fabric.strategy.precision.load_state_dict(state)
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.fabric.barrier()
+
+    def memory(self) -> float:
+        """The most memory that was used, in megabytes: the GPU's, or this process's."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e6
+        try:
+            import resource
+        except ModuleNotFoundError:  # Windows
+            return float("nan")
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+
+
+def best_device() -> str:
+    """cuda, else mps, else cpu."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what PyTorch frees, for the next step (Linux, CPU training).
+
+    By default each large tensor is fetched from the system and given back, page by page: on the machine of the book
+    a tenth to a half of a training step.
+    """
+    import ctypes
+
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        trim_threshold, mmap_max = -1, -4  # the names M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):  # another system or another C library
+        return

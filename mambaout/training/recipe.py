@@ -1,0 +1,258 @@
+"""Recipes: everything that decides what a training does, as frozen dataclasses.
+
+`Recipe` says what is trained and how; two runs of one recipe and one seed are the same run. `Machine` says where:
+nothing in it should change the result by more than rounding.
+"""
+
+import ast
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+# Table 5 of the paper; Kobe's comes from the authors' scripts.
+DROP_PATH = {
+    "mambaout_femto": 0.025,
+    "mambaout_kobe": 0.025,
+    "mambaout_tiny": 0.2,
+    "mambaout_small": 0.4,
+    "mambaout_base": 0.6,
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is trained.
+
+    Attributes:
+        name: one of `mambaout.list_models()`.
+        drop_path_rate: stochastic depth of the last block. By default the paper's value for that model, else 0.
+        settings: any other settings of the model, such as "dims=(48,96)" "kernel_size=5".
+        pretrained: start from the released ImageNet weights.
+    """
+
+    name: str = "mambaout_femto"
+    drop_path_rate: float | None = None
+    settings: tuple[str, ...] = ()
+    pretrained: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments for :func:`mambaout.create_model`."""
+        rate = DROP_PATH.get(self.name, 0.0) if self.drop_path_rate is None else self.drop_path_rate
+        options: dict[str, Any] = {"drop_path_rate": rate}
+        for setting in self.settings:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise ValueError(f"a model's setting is written name=value, such as dims=(48,96); got {setting!r}")
+            try:
+                options[key.strip()] = ast.literal_eval(value)
+            except (ValueError, SyntaxError):  # a bare word, such as token_mixer=mamba
+                options[key.strip()] = value.strip()
+        return options
+
+
+@dataclass(frozen=True)
+class Data:
+    """What it learns from.
+
+    Attributes:
+        name: fashion_mnist or stamps, which the book carries, or folder.
+        folder: for "folder": where train/CLASS/*.jpg and val/CLASS/*.jpg lie, as in ImageNet.
+        image_size: for "folder": height and width of the training crops and of the evaluation's.
+        subset: learn from that many images only, a fixed random choice. All by default.
+        holdout: keep that many training images out of the training, and evaluate on them instead of the test images.
+    """
+
+    name: str = "folder"
+    folder: Path | None = None
+    image_size: int = 224
+    subset: int | None = None
+    holdout: int = 0
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How the training images are varied; 0 switches one off. Every image draws its own.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        erase: probability of random erasing: a rectangle becomes pixels of normal noise.
+        color_jitter: brightness, contrast and saturation vary by a factor within 1 ± this. With an image folder only
+            where rand_augment is 0: timm, which the paper used, leaves it out beside RandAugment.
+        crop: image folder: smallest share of the area that a random resized crop takes.
+        rand_augment: image folder: magnitude of RandAugment's two operations, 0 to 10.
+        rand_augment_std: image folder: standard deviation of that magnitude.
+        shift: embedded data: largest shift in pixels, along each axis.
+        zoom: embedded data: the scale varies by a factor within 1 ± this.
+        rotate: embedded data: largest rotation in degrees.
+        mixup: alpha of Mixup's Beta distribution.
+        cutmix: alpha of CutMix's Beta distribution.
+        switch: where both are on, the share of the batches that CutMix gets.
+    """
+
+    flip: float = 0.5
+    erase: float = 0.25
+    color_jitter: float = 0.0
+    crop: float = 0.08
+    rand_augment: float = 0.0
+    rand_augment_std: float = 0.5
+    shift: int = 0
+    zoom: float = 0.0
+    rotate: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    switch: float = 0.5
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training.
+
+    Attributes:
+        model: what is trained.
+        data: what it learns from.
+        augment: how the images are varied.
+        epochs: passes over the training images.
+        batch_size: images of one optimiser step, over all processes and micro-batches together.
+        lr: peak learning rate for a batch of lr_batch images.
+        lr_batch: the learning rate is scaled by batch_size / lr_batch (Goyal et al., 2017).
+        warmup_epochs: the learning rate rises linearly over that many epochs, which count among `epochs`.
+        cooldown_epochs: further epochs at min_lr, after `epochs`.
+        warmup_lr: learning rate of the first step.
+        min_lr: learning rate of the last step.
+        weight_decay: AdamW's, for weights of linear layers and convolutions; none on norms and biases.
+        betas: AdamW's.
+        label_smoothing: probability that the target spreads over all classes.
+        clip_norm: largest norm of the gradient. No clipping by default.
+        ema: decay of an exponential moving average of the weights, which is then evaluated and exported. None by
+            default.
+        seed: of the first weights, the order, the augmentation and the dropped paths.
+    """
+
+    model: Model = field(default_factory=Model)
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    epochs: int = 300
+    batch_size: int = 4096
+    lr: float = 4e-3
+    lr_batch: int = 4096
+    warmup_epochs: float = 20
+    cooldown_epochs: int = 0
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    label_smoothing: float = 0.1
+    clip_norm: float | None = None
+    ema: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for rule, holds in (
+            ("epochs and batch_size must be at least 1", min(self.epochs, self.batch_size) >= 1),
+            ("warmup_epochs must be at least 0 and less than epochs", 0 <= self.warmup_epochs < self.epochs),
+            ("lr and lr_batch must be positive", self.lr > 0 and self.lr_batch > 0),
+            ("ema must lie between 0 and 1", self.ema is None or 0 < self.ema < 1),
+            ("label_smoothing must lie in [0, 1)", 0 <= self.label_smoothing < 1),
+        ):
+            if not holds:
+                raise ValueError(f"{rule}; got {self}")
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate after the warm-up, scaled to the batch."""
+        return self.lr * self.batch_size / self.lr_batch
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it is trained.
+
+    Attributes:
+        device: auto takes the GPU if there is one. Under torchrun every process takes one GPU, or shares the CPU.
+        precision: of the forward and backward pass (autocast). The weights stay in float32.
+        micro_batch: images that one device takes at once; gradients accumulate to batch_size. Undivided by default.
+        compile: torch.compile the model: slow first steps, faster later ones.
+        channels_last: store convolution weights channels-last. MambaOut's blocks work so inside in any case.
+        workers: processes that decode the images of a folder, for each device.
+        checkpoint_steps: optimiser steps between checkpoints; there is one after each epoch in any case.
+    """
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    micro_batch: int | None = None
+    compile: bool = False
+    channels_last: bool = False
+    workers: int = 8
+    checkpoint_steps: int = 500
+
+
+RECIPES: dict[str, Recipe] = {
+    # Table 5 of the paper and the defaults of the authors' train.py (data/paper/recipe.csv).
+    "imagenet": Recipe(
+        augment=Augment(rand_augment=9, color_jitter=0.4, mixup=0.8, cutmix=1.0), cooldown_epochs=10
+    ),
+    "fashion_mnist": Recipe(
+        model=Model("mambaout_atto", drop_path_rate=0.1),
+        data=Data("fashion_mnist"),
+        augment=Augment(shift=2, erase=0.25),
+        epochs=40,
+        batch_size=128,
+        lr=2e-3,
+        lr_batch=128,
+        warmup_epochs=2,
+        ema=0.999,
+        clip_norm=1.0,
+    ),
+    "stamps": Recipe(
+        model=Model("mambaout_atto64", drop_path_rate=0.1),
+        data=Data("stamps"),
+        augment=Augment(color_jitter=0.2, erase=0.1, cutmix=1.0, mixup=0.2),
+        epochs=60,
+        batch_size=128,
+        lr=2e-3,
+        lr_batch=128,
+        warmup_epochs=3,
+        ema=0.999,
+        clip_norm=1.0,
+    ),
+}
+
+DESCRIPTIONS = {
+    "imagenet": "The paper's: 300 epochs of ImageNet at batch 4096, AdamW 4e-3 (Table 5).",
+    "fashion_mnist": "28 x 28 grey clothes, for the CPU: about an hour on two cores.",
+    "stamps": "64 x 64 coloured cut-outs on photographs, composed anew each epoch.",
+}
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as text, for checkpoints."""
+    return json.dumps(dataclasses.asdict(recipe), default=str, indent=1)
+
+
+def from_json(text: str) -> Recipe:
+    """The recipe that :func:`to_json` wrote."""
+    fields: dict[str, Any] = json.loads(text)
+    parts: dict[str, Callable[..., Any]] = {"model": Model, "data": Data, "augment": Augment}
+    for name, part in parts.items():
+        fields[name] = part(**fields[name])
+    if fields["data"].folder is not None:
+        fields["data"] = dataclasses.replace(fields["data"], folder=Path(fields["data"].folder))
+    fields["model"] = dataclasses.replace(fields["model"], settings=tuple(fields["model"].settings))
+    return Recipe(**fields | {"betas": tuple(fields["betas"])})
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """What differs, as "epochs: 10 -> 20"; a folder that has moved makes no difference."""
+    before, after = (_flat(dataclasses.asdict(recipe)) for recipe in (old, new))
+    changed = [key for key in before if before[key] != after[key] and key != "data.folder"]
+    return [f"{key}: {before[key]} -> {after[key]}" for key in changed]
+
+
+def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in fields.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,152 @@
+"""Training data: the sets that the book carries, tensors of your own, and image folders."""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from mambaout.training.recipe import Data
+
+
+def generator(seed: int, *purpose: object) -> torch.Generator:
+    """A random generator of its own for each purpose, such as ("order", epoch)."""
+    digest = hashlib.sha256(repr((seed, *purpose)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+
+
+class Source(Protocol):
+    """A set of small images that fits into memory.
+
+    Attributes:
+        classes: their names.
+        fresh: whether each epoch has new training images.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names, in the labels' order."""
+
+    @property
+    def fresh(self) -> bool:
+        """Does :meth:`train` give other images in another epoch?"""
+
+    def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, C, H, W) uint8 and (N,) int64; N is the same in every epoch."""
+
+    def test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for the test images, which never change."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A :class:`Source` of fixed images, for data of your own: ``train(recipe, source=Tensors(...))``.
+
+    Attributes:
+        train_images, test_images: (N, C, H, W) or (N, H, W) uint8.
+        train_labels, test_labels: (N,) int64.
+        classes: names, in the labels' order.
+    """
+
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    test_images: torch.Tensor
+    test_labels: torch.Tensor
+    classes: Sequence[str]
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        for split, images, labels in (("train", *self.train(0, 0)), ("test", *self.test())):
+            if images.ndim != 4 or images.dtype != torch.uint8 or len(images) != len(labels):
+                raise ValueError(
+                    f"{split} needs images (N, C, H, W) or (N, H, W) uint8 and as many labels; "
+                    f"got {tuple(images.shape)} {images.dtype} and {tuple(labels.shape)}"
+                )
+
+    def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        return _with_channels(self.train_images), self.train_labels
+
+    def test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        return _with_channels(self.test_images), self.test_labels
+
+
+def _with_channels(images: torch.Tensor) -> torch.Tensor:
+    return images[:, None] if images.ndim == 3 else images
+
+
+def _fashion_mnist() -> Source:
+    from mambaout.datasets import fashion_mnist
+
+    train, test = fashion_mnist("train"), fashion_mnist("test")
+    return Tensors(train.images, train.labels, test.images, test.labels, train.classes)
+
+
+SOURCES: dict[str, Callable[[], Source]] = {"fashion_mnist": _fashion_mnist}
+
+
+def source(name: str) -> Source:
+    """One of the sets that the book carries.
+
+    Raises:
+        ValueError: there is none of that name.
+        mambaout.datasets.DataError: its files are missing or altered.
+    """
+    if name not in SOURCES:
+        near = difflib.get_close_matches(name, SOURCES, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise ValueError(f"there are no data {name!r}{hint} (there are {', '.join(SOURCES)}, and folder)")
+    return SOURCES[name]()
+
+
+class Held:
+    """A source reduced to what :class:`~mambaout.training.recipe.Data` asks for: a subset, a holdout.
+
+    With a holdout, :meth:`test` gives those training images, and the real test images stay unseen.
+    """
+
+    def __init__(self, whole: Source, data: Data) -> None:
+        images, labels = whole.train(0, 0)
+        count = len(labels)
+        order = torch.randperm(count, generator=generator(0, "subset"))  # the same for every seed
+        end = min(count, data.holdout + (count if data.subset is None else data.subset))
+        if not 0 <= data.holdout < count or end == data.holdout:
+            raise ValueError(
+                f"subset and holdout must leave some of the {count} training images, got {data.subset}, {data.holdout}"
+            )
+        self.whole, self.classes, self.fresh = whole, whole.classes, whole.fresh
+        self.chosen = order[data.holdout : end].sort().values if end - data.holdout < count else None
+        held = order[: data.holdout]
+        self.held = (images[held], labels[held]) if data.holdout else None
+
+    def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        images, labels = self.whole.train(seed, epoch)
+        return (images, labels) if self.chosen is None else (images[self.chosen], labels[self.chosen])
+
+    def test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        return self.held or self.whole.test()
+
+
+def image_folder(data: Data, split: str, transform: Callable[[Any], torch.Tensor]) -> Any:
+    """torchvision's ImageFolder over FOLDER/train or FOLDER/val.
+
+    Raises:
+        ValueError: no folder was named, or it has no images of that split.
+    """
+    from torchvision.datasets import ImageFolder
+
+    if data.folder is None:
+        raise ValueError("data.folder is missing: the folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    path = data.folder / split
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}: images are expected in {path}/CLASS/")
+    try:
+        return ImageFolder(str(path), transform)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} holds no images: {error}") from error
+
