@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 import mambaout.studies
@@ -66,7 +67,7 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
         seeds: runs of each variant, seeds 0 to seeds - 1.
         device: "auto" takes a GPU where there is one.
         large: run the study's large variants, not the small ones.
-        only: run only variants whose name contains this.
+        only: run only variants whose name contains this; processes with different ones may run side by side.
 
     Returns:
         The result file. Rows of variants that are not run now are kept; a row whose configuration has changed since
@@ -81,10 +82,8 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
         raise ValueError(f"{study.name} has no such variant; its variants: {', '.join(everything) or 'none'}")
     place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     path = data_dir() / "results" / f"{study.name}.csv"
-    rows = read_results(study.name) if path.exists() else []
     hashes = {name: config_hash(config) for name, config in chosen.items()}
-    rows = [row for row in rows if row.config == hashes.get(row.variant, row.config)]
-    done = {(row.variant, row.seed) for row in rows}
+    done = {(row.variant, row.seed) for row in _append(path, [], hashes)}
     todo = [(name, seed) for seed in range(seeds) for name in chosen if (name, seed) not in done]
     with tqdm(todo, unit="run", desc=study.name, disable=None) as bar:
         for name, seed in bar:
@@ -92,11 +91,11 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
             start = time.perf_counter()
             values = study.run(chosen[name], seed, place)
             seconds = round(time.perf_counter() - start, 1)
-            rows += [
+            rows = [
                 Result(study.name, name, seed, metric, value, hashes[name], device_name(place), seconds)
                 for metric, value in values.items()
             ]
-            write_results(study.name, rows)
+            _append(path, rows, hashes)
     return path
 
 
@@ -116,6 +115,20 @@ def read_results(study: str) -> list[Result]:
             return [Result(**{key: kinds[key](value) for key, value in row.items()}) for row in reader]
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}, line {reader.line_num}: {error}. Mend or remove that line.") from None
+
+
+def _append(path: Path, rows: list[Result], hashes: Mapping[str, str]) -> list[Result]:
+    """Add rows to a result file, without those of configurations that have changed since; returns all of them.
+
+    The file is read anew under a lock: several processes may work on a study, each with variants of its own.
+    """
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        old = read_results(path.stem) if path.exists() else []
+        kept = [row for row in old if row.config == hashes.get(row.variant, row.config)]
+        if rows or kept != old:
+            write_results(path.stem, kept + rows)
+        return kept + rows
 
 
 def _modules() -> list[pkgutil.ModuleInfo]:

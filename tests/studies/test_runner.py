@@ -1,0 +1,118 @@
+"""Studies write what they measure at once, go on where they stopped, and refuse files that they did not write."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mambaout.studies import record, runner
+from mambaout.studies.runner import Study, execute, find_study, list_studies, read_results
+
+
+@dataclass(frozen=True)
+class Config:
+    gain: float
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(runner, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(record, "data_dir", lambda: tmp_path)
+    return tmp_path
+
+
+def study(calls: list[tuple[float, int]], fail_at: int = -1, **variants: float) -> Study:
+    def run(config: Config, seed: int, device: torch.device) -> dict[str, float]:
+        if len(calls) == fail_at:
+            raise KeyboardInterrupt
+        calls.append((config.gain, seed))
+        return {"value": config.gain + seed, "device_is_cpu": float(device.type == "cpu")}
+
+    return Study("try", {name: Config(gain) for name, gain in variants.items()}, run)
+
+
+def values(metric: str = "value") -> dict[tuple[str, int], float]:
+    return {(row.variant, row.seed): row.value for row in read_results("try") if row.metric == metric}
+
+
+def test_runs_every_variant_with_every_seed_seed_by_seed() -> None:
+    calls: list[tuple[float, int]] = []
+    path = execute(study(calls, a=10, b=20), seeds=2, device="cpu")
+    assert calls == [(10, 0), (20, 0), (10, 1), (20, 1)]
+    assert values() == {("a", 0): 10, ("b", 0): 20, ("a", 1): 11, ("b", 1): 21}
+    assert set(values("device_is_cpu").values()) == {1.0}
+    assert path.name == "try.csv"
+
+
+def test_goes_on_where_it_was_stopped() -> None:
+    calls: list[tuple[float, int]] = []
+    with pytest.raises(KeyboardInterrupt):
+        execute(study(calls, fail_at=3, a=10, b=20), seeds=2, device="cpu")
+    assert len(values()) == 3
+    execute(study(calls, a=10, b=20), seeds=2, device="cpu")
+    assert calls == [(10, 0), (20, 0), (10, 1), (20, 1)]
+
+
+def test_a_changed_configuration_runs_again_and_replaces_its_rows() -> None:
+    calls: list[tuple[float, int]] = []
+    execute(study(calls, a=10, b=20), seeds=1, device="cpu")
+    execute(study(calls, a=10, b=30), seeds=1, device="cpu")
+    assert calls == [(10, 0), (20, 0), (30, 0)]
+    assert values() == {("a", 0): 10, ("b", 0): 30}
+
+
+def test_rows_of_variants_that_do_not_run_now_stay() -> None:
+    calls: list[tuple[float, int]] = []
+    execute(study(calls, a=10, b=20), seeds=1, device="cpu", only="a")
+    execute(study(calls, b=20), seeds=1, device="cpu")
+    assert values() == {("a", 0): 10, ("b", 0): 20}
+
+
+def test_processes_may_share_a_study() -> None:
+    def run(config: Config, seed: int, device: torch.device) -> dict[str, float]:
+        if config.gain == 10:  # another process finishes a run of its own meanwhile
+            execute(study([], b=20), seeds=1, device="cpu")
+        return {"value": config.gain}
+
+    execute(Study("try", {"a": Config(10)}, run), seeds=1, device="cpu")
+    assert values() == {("a", 0): 10, ("b", 0): 20}
+
+
+def test_large_variants_run_only_when_asked_for() -> None:
+    calls: list[tuple[float, int]] = []
+    small = study(calls, a=10)
+    both = Study(small.name, small.variants, small.run, large={"a_large": Config(99)})
+    execute(both, seeds=1, device="cpu", large=True)
+    assert calls == [(99, 0)]
+    with pytest.raises(ValueError, match="no such variant; its variants: none"):
+        execute(small, large=True)
+
+
+def test_rows_name_their_circumstances() -> None:
+    execute(study([], a=10), seeds=1, device="cpu")
+    row = read_results("try")[0]
+    assert row.torch == torch.__version__ and row.device and row.seconds >= 0
+    assert row.config == record.config_hash(Config(10)) != record.config_hash(Config(11))
+
+
+def test_a_broken_file_is_named_and_left_alone(data: Path) -> None:
+    execute(study([], a=10), seeds=1, device="cpu")
+    path = data / "results" / "try.csv"
+    path.write_text(path.read_text().replace(",value,10,", ",value,ten,"))
+    broken = path.read_text()
+    with pytest.raises(ValueError, match=r"try\.csv, line 2: could not convert string to float: 'ten'"):
+        execute(study([], a=10), seeds=1, device="cpu")
+    assert path.read_text() == broken
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"columns \['a', 'b'\]; expected \['study'"):
+        read_results("try")
+
+
+def test_studies_are_found_by_name() -> None:
+    assert {"recall", "causal_vit"} <= set(list_studies())
+    for name in list_studies():
+        found = find_study(name)
+        assert found.name == name and found.variants
+    with pytest.raises(ValueError, match=r"There is no study 'recal'\. Known studies: .*recall"):
+        find_study("recal")
