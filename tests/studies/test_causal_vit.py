@@ -67,7 +67,6 @@ def test_a_run_is_repeatable_and_paired() -> None:
     configs = [dataclasses.replace(STUDY.variants[f"p4_d32/{mode}"], **small) for mode in ("visible", "causal")]
     visible, causal = (run(config, 1, torch.device("cpu")) for config in configs)
     again = run(configs[0], 1, torch.device("cpu"))
-    timeless = {name: value for name, value in visible.items() if name != "step_ms"}
-    assert timeless == {name: value for name, value in again.items() if name != "step_ms"}
+    assert visible == again
     assert visible["params"] == causal["params"] and visible["accuracy"] != causal["accuracy"]
-    assert all(0 <= result["accuracy"] <= 1 and result["step_ms"] > 0 for result in (visible, causal))
+    assert all(0 <= result["accuracy"] <= 1 for result in (visible, causal))
