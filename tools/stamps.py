@@ -2,7 +2,8 @@
 
     mkdir packages && cd packages
     apt-get download tuxpaint-stamps-default tuxpaint-data mate-backgrounds     (Debian 12)
-    pip download --no-deps --only-binary :all: scikit-image==0.26.0
+    pip download --no-deps --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 \\
+        scikit-image==0.26.0
     cd .. && .venv/bin/python tools/stamps.py packages && .venv/bin/python -m mambaout.datasets.manifest
 
 The folder holds the packages, or each one unpacked in a folder of its name (`dpkg -x`, or `unzip` for the wheel).
