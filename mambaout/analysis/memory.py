@@ -9,8 +9,8 @@ causal convolution  the last k - 1 tokens          k D
 image convolution   the last (k - 1)(W + 1) tokens k^2 D, and it answers late
 
 for D channels, N numbers of state per channel, rank R of the SSM's Delta, kernels k or k x k, images W tokens wide.
-"Carries" is what must be kept between two tokens; parameters are not counted, and neither are softmax, exp, softplus
-and biases. MACs follow `mambaout.analysis.cost`.
+"Carries" is what must be kept between two tokens; parameters are not counted, nor places reserved for tokens to come.
+Among the MACs softmax, exp, softplus and biases are not counted. MACs follow `mambaout.analysis.cost`.
 """
 
 import math
@@ -102,6 +102,19 @@ def retention(delta: Tensor, A: Tensor) -> Tensor:
         (L, L), on the diagonal 1, down a column never rising.
     """
     return torch.stack([decay.mean((1, 2)) for decay in _decays(delta, A)])
+
+
+def survival(delta: Tensor, A: Tensor) -> Tensor:
+    """The share of the state that reading each token leaves in place: exp(Delta_t A), mean over channels and states.
+
+    Args:
+        delta: step sizes (..., D).
+        A: state matrix (D, N).
+
+    Returns:
+        (...), between 0 and 1; for one sequence it is what `retention` has beside its diagonal, [t, t - 1].
+    """
+    return torch.exp(delta[..., None] * A).mean((-2, -1))
 
 
 def contributions(u: Tensor, delta: Tensor, A: Tensor, B: Tensor) -> Tensor:

@@ -3,11 +3,28 @@
 The causal mode also reads one token at a time, with a cache of keys and values as its memory (Figure 2a).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from mambaout.layers.scan_reference import needs_grad
+
+
+class _Room:
+    """Buffers (B, heads, capacity, D / heads) that several caches may share the beginning of."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, capacity: int) -> None:
+        self.used = keys.shape[2]
+        self.keys, self.values = (t.new_empty(*t.shape[:2], capacity, t.shape[3]) for t in (keys, values))
+        self.keys[:, :, : self.used] = keys
+        self.values[:, :, : self.used] = values
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a cache of so many tokens can be continued here: there is a place, and nobody has taken it."""
+        here = self.keys.is_inference() == torch.is_inference_mode_enabled()  # or writing would be refused
+        return here and tokens == self.used < self.keys.shape[2]
 
 
 @dataclass(frozen=True)
@@ -16,10 +33,12 @@ class KVCache:
 
     Attributes:
         keys, values: (B, heads, t, D / heads) each, after t tokens.
+        room: where they lie, with places for tokens to come, so that not every token copies all; made when needed.
     """
 
     keys: torch.Tensor
     values: torch.Tensor
+    room: _Room | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Tokens held."""
@@ -27,12 +46,21 @@ class KVCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of keys and values together."""
+        """Bytes of keys and values together, without places that are still empty (at most as many again)."""
         return self.keys.nbytes + self.values.nbytes
 
     def append(self, key: torch.Tensor, value: torch.Tensor) -> "KVCache":
-        """A cache with one more token: key and value (B, heads, 1, D / heads)."""
-        return KVCache(torch.cat((self.keys, key), dim=2), torch.cat((self.values, value), dim=2))
+        """A cache with one more token, key and value (B, heads, 1, D / heads); this one stays as it is."""
+        t = len(self)
+        if needs_grad(self.keys, self.values, key, value):  # what a backward pass needs must not be written into
+            return KVCache(torch.cat((self.keys, key), dim=2), torch.cat((self.values, value), dim=2))
+        room = self.room
+        if room is None or not room.fits(t):
+            room = _Room(self.keys, self.values, capacity=2 * t)
+        room.keys[:, :, t : t + 1] = key
+        room.values[:, :, t : t + 1] = value
+        room.used = t + 1
+        return KVCache(room.keys[:, :, : t + 1], room.values[:, :, : t + 1], room)
 
 
 class Attention(nn.Module):

@@ -201,6 +201,7 @@ def test_retention_is_the_product_of_the_decays(selected):
             for r in range(s + 1, t + 1):
                 product = product * torch.exp(delta[r, :, None] * A)
             torch.testing.assert_close(kept[t, s], product.mean())
+    torch.testing.assert_close(memory.survival(delta, A)[1:], kept.diagonal(-1))
     assert torch.equal(kept.diagonal(), torch.ones(9, dtype=torch.double))
     assert all((kept[s:, s].diff() < 0).all() for s in range(9)) and (kept.triu(1) == 0).all()
 

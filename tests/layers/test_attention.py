@@ -38,6 +38,34 @@ def test_the_cache_holds_every_key_and_value_unchanged():
     torch.testing.assert_close(cache.values.transpose(1, 2).flatten(2), values)
 
 
+def test_one_cache_serves_with_and_without_gradients():
+    """Tensors of inference mode may not be written to outside of it, and nothing that a gradient needs ever."""
+    torch.manual_seed(0)
+    attention = Attention(8, 2, causal=True)
+    x = torch.randn(1, 6, 8)
+    cache = None
+    for t, mode in enumerate((torch.inference_mode, torch.inference_mode, torch.no_grad, torch.no_grad)):
+        with mode():
+            y, cache = attention.step(x[:, t], cache)
+    torch.testing.assert_close(y, attention(x)[:, 3])
+    with torch.inference_mode():
+        y, cache = attention.step(x[:, 4], cache)
+    torch.testing.assert_close(y, attention(x)[:, 4])
+
+
+@torch.no_grad()
+def test_places_are_made_ahead_and_never_shared_twice():
+    attention, cache, rooms = Attention(8, 2, causal=True), None, set()
+    for _ in range(64):
+        _, cache = attention.step(torch.randn(1, 8), cache)
+        if cache.room is not None:
+            rooms.add(cache.room.keys.shape[2])
+    assert rooms == {2, 4, 8, 16, 32, 64}  # copied six times in all, not 63 times
+    one, other = (attention.step(torch.randn(1, 8), cache)[1] for _ in range(2))
+    assert one.room is not other.room and torch.equal(one.keys[:, :, :64], other.keys[:, :, :64])
+    assert not torch.equal(one.keys[:, :, 64], other.keys[:, :, 64])
+
+
 @torch.no_grad()
 def test_a_sequence_can_be_continued_in_two_ways():
     torch.manual_seed(0)
