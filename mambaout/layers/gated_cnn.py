@@ -96,14 +96,21 @@ class GatedCNNBlock(nn.Module):
         (gate_w, gate_b), (identity_w, identity_b), (z_w, z_b) = self._fc1_parts()
         mixed = self.token_mixer(F.linear(normed, z_w, z_b))
         hidden, passed, _ = self.split
-        rows = max(1, CHUNK // hidden if hidden <= NARROW else x.shape[:-1].numel())
+
+        def gated(
+            x: torch.Tensor, normed: torch.Tensor, mixed: torch.Tensor, out: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            h = torch.ops.aten.gelu_(F.linear(normed, gate_w, gate_b))  # (..., hidden)
+            h[..., :passed].mul_(F.linear(normed, identity_w, identity_b))
+            h[..., passed:].mul_(mixed)
+            return torch.add(x, F.linear(h, self.fc2.weight, self.fc2.bias), out=out)
+
+        rows = CHUNK // hidden
+        if hidden > NARROW or x.shape[:-1].numel() <= rows:
+            return gated(x, normed, mixed)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        tokens = (t.reshape(-1, t.shape[-1]).split(rows) for t in (x, normed, mixed, y))  # each (rows, channels)
-        for x_chunk, normed_chunk, mixed_chunk, y_chunk in zip(*tokens, strict=True):
-            h = torch.ops.aten.gelu_(F.linear(normed_chunk, gate_w, gate_b))  # (rows, hidden)
-            h[:, :passed].mul_(F.linear(normed_chunk, identity_w, identity_b))
-            h[:, passed:].mul_(mixed_chunk)
-            torch.add(x_chunk, F.linear(h, self.fc2.weight, self.fc2.bias), out=y_chunk)
+        for parts in zip(*(t.reshape(-1, t.shape[-1]).split(rows) for t in (x, normed, mixed, y)), strict=True):
+            gated(*parts)
         return y
 
 

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 
 from .scan_reference import compute_dtype, needs_grad
 
-WORKSPACE_BYTES = 2**21  # of one workspace (K, B, N, D); forward has two, backward four
+WORKSPACE_BYTES = 2**19  # of one workspace (K, B, N, D); forward has two, backward four
 
 
 def _chunk_length(length: int, state_bytes: int) -> int:
