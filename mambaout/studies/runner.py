@@ -96,6 +96,8 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
                 for metric, value in values.items()
             ]
             _append(path, rows, hashes)
+            found = ", ".join(f"{metric} {value:.4g}" for metric, value in values.items())
+            bar.write(f"{study.name} {name}, seed {seed}: {found} ({seconds} s)")
     return path
 
 
