@@ -16,7 +16,7 @@ threshold      tau, 6 D     tokens from which a sequence is long
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 PARAMETERS = {"mlp_ratio": 4, "d_state": 16, "expansion_ratio": 8 / 3, "kernel_size": 7}  # as in the library's layers
@@ -207,9 +207,46 @@ def crossing(lengths: Sequence[float], first: Sequence[float], second: Sequence[
     return math.exp((1 - share) * math.log(lengths[i]) + share * math.log(lengths[i + 1]))
 
 
+def split_time(lengths: Sequence[float], times: Sequence[float]) -> tuple[float, float]:
+    """Measured times as a L + b L^2: the a and b, not negative, with the least relative squared error.
+
+    a / b is then the number of tokens from which the quadratic part takes more time than the linear one: what the
+    threshold 6 D is for FLOPs.
+
+    Args:
+        lengths: (N,) at least two different ones.
+        times: (N,) positive.
+
+    Raises:
+        ValueError: fewer than two lengths, or not as many times.
+    """
+    if len(lengths) != len(times) or len(set(lengths)) < 2:
+        raise ValueError(f"expected as many times as lengths, at least two; got {len(lengths)} and {len(times)}")
+    # Divided by the time itself, each row says 1 = a (L / t) + b (L^2 / t): normal equations of two unknowns.
+    linear = [length / time for length, time in zip(lengths, times, strict=True)]
+    quadratic = [length * x for length, x in zip(lengths, linear, strict=True)]
+    xx, xy, yy = (math.fsum(p * q for p, q in zip(u, v, strict=True)) for u, v in
+                  ((linear, linear), (linear, quadratic), (quadratic, quadratic)))  # fmt: skip
+    x, y = math.fsum(linear), math.fsum(quadratic)
+    determinant = xx * yy - xy**2
+    a, b = (yy * x - xy * y) / determinant, (xx * y - xy * x) / determinant
+    if a < 0:
+        return 0.0, y / yy
+    if b < 0:
+        return x / xx, 0.0
+    return a, b
+
+
 def tokens(height: int, width: int, patch: int) -> int:
     """Tokens of an image cut into square patches; a last patch that sticks out is filled up."""
     return math.ceil(height / patch) * math.ceil(width / patch)
+
+
+def input_tokens(place: Mapping[str, str | int]) -> int:
+    """Tokens of one of `INPUTS`: its length, or those of its image."""
+    if "length" in place:
+        return int(place["length"])
+    return tokens(*(int(place[side]) for side in ("height", "width", "patch")))
 
 
 # What the chapter and its figure start from. A text comes as tokens, an image is cut into patches.

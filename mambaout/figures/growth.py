@@ -36,7 +36,7 @@ def growth(
     if not groups:
         raise ValueError("growth needs at least one group")
     with style.theme():
-        ax = style.axes(ax)
+        ax = style.axes(ax, height=3.9)
         colours = sns.color_palette()
         for i, (label, points) in enumerate(groups.items()):
             places = sorted(points)
@@ -50,11 +50,14 @@ def growth(
             ax.plot(*np.array(dots).reshape(-1, 2).T, linestyle="", markersize=2.5, alpha=0.5, **look)
         for label, x in (marks or {}).items():
             ax.axvline(x, color="0.3", linewidth=1.2, linestyle=":")
-            ax.annotate(label, (x, 1), xycoords=("data", "axes fraction"), xytext=(3, -4), textcoords="offset points",
-                        rotation=90, ha="left", va="top", color="0.3")  # fmt: skip
+            ax.annotate(label, (x, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",
+                        ha="center", va="bottom", color="0.3")  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+        low, high = ax.get_ylim()
         ax.xaxis.set_major_locator(LogLocator(base=4))
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.legend()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 500 else (1,)))
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+            axis.set_minor_formatter(NullFormatter())
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     return ax

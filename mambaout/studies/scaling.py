@@ -17,12 +17,13 @@ The times are those of one machine, and of whatever else runs on it: measure wit
 """
 
 import math
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -30,7 +31,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mambaout.layers import Attention, GatedCNNBlock, MambaBlock, SelectiveSSM, TransformerBlock
 from mambaout.studies import measure
-from mambaout.studies.runner import Study
+from mambaout.studies.record import Result
+from mambaout.studies.runner import Study, read_results
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WORKS = ("forward", "training")
 HEAD_DIM = 64
@@ -182,6 +187,35 @@ STUDY = Study(
     run,
     large=variants("cuda", lengths=tuple(2**n for n in range(6, 18)), memory_limit=32.0),
 )
+
+
+def recorded() -> "pd.DataFrame":
+    """What the result file holds: a row for each variant, work, unit and length.
+
+    Returns:
+        Columns variant, mixer, dim, device ("cpu" or "cuda"), work ("forward" or "training"), unit ("ms" or "mib"),
+        length, values (one for each repeat), median, processor, threads, date.
+    """
+    import pandas as pd
+
+    results = read_results("scaling")
+    threads = {row.variant: int(row.value) for row in results if row.metric == "threads"}
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for row in results:
+        if row.metric != "threads":
+            groups.setdefault((row.variant, row.metric), []).append(row)
+    table = []
+    for (variant, metric), rows in groups.items():
+        values = [row.value for row in rows]
+        work, unit, length = metric.split("_")
+        mixer, _, place = variant.rpartition("_d")
+        dim, _, device = place.partition("_")
+        table.append(
+            {"variant": variant, "mixer": mixer, "dim": int(dim), "device": device or "cpu", "work": work, "unit": unit}
+            | {"length": int(length[1:]), "values": values, "median": statistics.median(values)}
+            | {"processor": rows[0].device, "threads": threads[variant], "date": max(row.date for row in rows)}
+        )
+    return pd.DataFrame(table)
 
 
 def main(arguments: list[str]) -> None:

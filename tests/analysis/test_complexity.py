@@ -196,7 +196,7 @@ class TestAgainstThePaper:
         place = next(place for place in complexity.INPUTS if place["label"] == label)
         assert (place["height"], place["width"], place["patch"]) == (*size, 16)
         length = complexity.tokens(*size, 16)
-        assert length == int(re.findall(r"\d+", value)[-1])
+        assert length == int(value)
         for dim, name in ((384, "ViT-S"), (768, "ViT-B")):
             printed = re.search(rf"([\d.]+) \({name}\)", note)[1]
             decimals = len(printed.partition(".")[2])
@@ -264,3 +264,33 @@ class TestCrossing:
         assert complexity.crossing(self.LENGTHS, [3] * 5, [2] * 5) == 64
         with pytest.raises(ValueError, match="equally long rows, got 5, 4 and 5"):
             complexity.crossing(self.LENGTHS, [1] * 4, [2] * 5)
+
+
+class TestSplitTime:
+    LENGTHS = (512, 1024, 2048, 4096)
+
+    def test_finds_the_parts_of_an_exact_polynomial(self):
+        times = [3e-6 * length + 2e-9 * length**2 for length in self.LENGTHS]
+        assert complexity.split_time(self.LENGTHS, times) == pytest.approx((3e-6, 2e-9))
+
+    def test_of_eq_6_it_is_the_threshold(self):
+        flops = [complexity.transformer_block(length, 96).total for length in self.LENGTHS]
+        linear, quadratic = complexity.split_time(self.LENGTHS, flops)
+        assert linear / quadratic == pytest.approx(complexity.threshold(96))
+
+    def test_weighs_relative_errors(self):
+        """An error of ten per cent weighs the same at every length."""
+        exact = [1e-6 * length + 1e-9 * length**2 for length in self.LENGTHS]
+        linear, quadratic = complexity.split_time(self.LENGTHS, [1.1 * exact[0], *exact[1:]])
+        assert abs(linear / 1e-6 - 1) < 0.2 and abs(quadratic / 1e-9 - 1) < 0.2
+
+    def test_no_part_is_negative(self):
+        assert complexity.split_time(self.LENGTHS, [length**1.5 for length in (1, 3, 9, 27)])[0] >= 0
+        linear, quadratic = complexity.split_time(self.LENGTHS, [length**0.8 for length in self.LENGTHS])
+        assert quadratic == 0 and linear > 0
+        linear, quadratic = complexity.split_time(self.LENGTHS, [length**2.5 for length in self.LENGTHS])
+        assert linear == 0 and quadratic > 0
+
+    def test_one_length_says_nothing(self):
+        with pytest.raises(ValueError, match="at least two; got 1 and 1"):
+            complexity.split_time([8], [1.0])

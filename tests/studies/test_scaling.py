@@ -7,7 +7,7 @@ import torch
 
 from mambaout.analysis import complexity
 from mambaout.layers import GatedCNNBlock
-from mambaout.studies import measure, scaling
+from mambaout.studies import measure, record, runner, scaling
 from mambaout.studies.runner import find_study
 
 CPU = torch.device("cpu")
@@ -101,3 +101,20 @@ def test_a_variant_for_another_device_is_refused():
 def test_unknown_work_lists_the_known():
     with pytest.raises(ValueError, match="expected one of attention, .* forward, training; got 'attention', 'back'"):
         scaling.make_work("attention", 64, 16, "back")
+
+
+def test_recorded_reads_what_the_runner_wrote(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    for module in (record, runner):
+        monkeypatch.setattr(module, "data_dir", lambda: tmp_path)
+    configs = {"ssm_d64": scaling.ScalingConfig("ssm", 64, (16, 32), budget=0.001)}
+    monkeypatch.setattr(scaling, "peaks", scaling.measure_peaks)
+    runner.execute(runner.Study("scaling", configs, scaling.run), seeds=3, device="cpu")
+    table = scaling.recorded()
+    assert len(table) == 2 * 2 * 2  # work, unit, length
+    assert set(table["unit"]) == {"ms", "mib"} and set(table["length"]) == {16, 32}
+    row = table.query("work == 'training' and unit == 'ms' and length == 32").iloc[0]
+    assert (row["mixer"], row["dim"], row["device"]) == ("ssm", 64, "cpu")
+    assert len(row["values"]) == 3 and row["median"] == sorted(row["values"])[1]
+    assert row["threads"] == torch.get_num_threads()
+    assert all(len(values) == 1 for values in table.query("unit == 'mib'")["values"])

@@ -1,0 +1,73 @@
+"""The chapter's solutions pass; stubs and typical wrong answers fail with the hint that fits."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from mambaout.analysis.complexity import ssm
+from mambaout.exercises import check, names
+
+CHAPTER = Path(__file__).parents[2] / "book" / "long_sequences.ipynb"
+NAMES = ("block_flops", "largest_square", "crossing_in_time")
+
+
+def sources(kind):
+    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def function(name, programs):
+    """The chapter's function of this name, from its solution or from its stub."""
+    (program,) = [program for program in programs if f"def {name}(" in program]
+    space = {}
+    exec(program, space)
+    return space[name]
+
+
+def test_the_chapter_has_these_exercises():
+    assert {name for name in names() if name.startswith("long_sequences.")} == {f"long_sequences.{n}" for n in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_solution_passes_and_the_stub_does_not(name):
+    solutions = re.findall(r"~~~python\n(.*?)~~~", "\n".join(sources("markdown")), re.DOTALL)
+    verdict = check(f"long_sequences.{name}", function(name, solutions))
+    assert verdict.passed, verdict
+    stub = function(name, ["from mambaout import exercises\n" + source for source in sources("code")])
+    verdict = check(f"long_sequences.{name}", stub)
+    assert not verdict.passed and "Replace `raise NotImplementedError`" in verdict.message
+
+
+def scan(dim):
+    return ssm(1, dim).total
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "hint"),
+    [
+        ("block_flops", lambda L, D, m: (4 + 2 * m) * D**2 * L + 2 * D * L**2, "That is half"),
+        ("block_flops", lambda L, D, m: (8 + 4 * m) * D**2 * L + 2 * D * L**2, "two products of L x L"),
+        ("block_flops", lambda L, D, m: (8 + 4 * m) * D**2 * L, "part that grows with L^2 is missing"),
+        ("block_flops", lambda L, D, m: 24 * D**2 * L + 4 * D * L**2, "right for a ratio of 4 only"),
+        ("block_flops", lambda L, D, m: (6 + 4 * m) * D**2 * L + 4 * D * L**2, "the last is missing"),
+        ("block_flops", lambda L, D, m: 0, "expected 18,560, got 0."),
+        ("block_flops", lambda L, D, m: "24 D^2 L", "Return one number; for 10 tokens"),
+        ("largest_square", lambda D, p: math.isqrt(6 * D), "the side in patches; it is asked in pixels"),
+        ("largest_square", lambda D, p: 6 * D * p, "n^2 tokens, not n"),
+        ("largest_square", lambda D, p: p * math.isqrt(6 * D) + p, "that is long already"),
+        ("largest_square", lambda D, p: p * math.isqrt(6 * D - 1), "that is not the largest"),
+        ("largest_square", lambda D, p: p * math.sqrt(6 * D), "no multiple of the patch"),
+        ("crossing_in_time", lambda D, a, s: max(0, (scan(D) * s / a - 8 * D**2) / 4 / D), "rates are exchanged"),
+        ("crossing_in_time", lambda D, a, s: scan(D) * a / s / 4 / D, "linear layers too, 8 D^2"),
+        ("crossing_in_time", lambda D, a, s: (scan(D) * a / s - 8 * D**2) / 4 / D, "fewer than no tokens"),
+        ("crossing_in_time", lambda D, a, s: 6 * D, "expected 0.0 tokens, got 2,304.0"),
+        ("crossing_in_time", lambda D, a, s: None, "Return one number"),
+    ],
+)
+def test_a_wrong_answer_gets_its_hint(name, answer, hint):
+    verdict = check(f"long_sequences.{name}", answer)
+    assert not verdict.passed
+    assert hint in verdict.message
