@@ -2,11 +2,14 @@
 
 A mixer that reads a stream carries something from one token to the next. For token t, counted from 1:
 
-mixer               carries                        multiply-adds (MACs) of the token
-causal attention    keys and values: 2 t D         4 D^2 (projections) + 2 t D (reading)
-selective SSM       the state: D N                 D (2 R + 2 N) (projections) + D (4 N + 2) (state)
-causal convolution  the last k - 1 tokens          k D
-image convolution   the last (k - 1)(W + 1) tokens k^2 D, and it answers late
+==================  ================================  ==================================================
+mixer               carries                           multiply-adds (MACs) of the token
+==================  ================================  ==================================================
+causal attention    keys and values: 2 t D            4 D^2 (projections) + 2 t D (reading)
+selective SSM       the state: D N                    D (2 R + 2 N) (projections) + D (4 N + 2) (state)
+causal convolution  the last k - 1 tokens             k D
+image convolution   the last (k - 1)(W + 1) tokens    k^2 D, and it answers late
+==================  ================================  ==================================================
 
 for D channels, N numbers of state per channel, rank R of the SSM's Delta, kernels k or k x k, images W tokens wide.
 "Carries" is what must be kept between two tokens; parameters are not counted, nor places reserved for tokens to come.

@@ -14,7 +14,7 @@ shows.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from mambaout.analysis import memory
 from mambaout.datasets import find, list_photos, moby_dick, photo
 from mambaout.datasets.files import data_dir
-from mambaout.layers import MambaBlock
+from mambaout.layers import MambaBlock, SelectiveSSM
 from mambaout.layers.downsample import NORM_EPS
 from mambaout.studies.runner import Study
 from mambaout.training import loop, optim
@@ -90,15 +90,26 @@ class Reader(nn.Module):
         """One token (B,) or (B, 192) and the state (B, dim, d_state), or None for the first -> prediction, state."""
         x = self.embed(token)
         gate, identity, u = self._parts(x)
-        y, state = self.block.ssm.step(u, state)
+        y, state = self._ssm.step(u, state)
         x = x + self.block.fc2(F.gelu(gate) * torch.cat((identity, y), dim=-1))
         return self.head(self.norm(x)), state
+
+    @property
+    def _ssm(self) -> SelectiveSSM:
+        return cast(SelectiveSSM, self.block.ssm)  # raster order has one route, so one SSM
 
     def _parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Embedded tokens (..., dim) -> gate, identity channels, and what the SSM reads."""
         block = self.block
         gate, identity, z = block.fc1(block.norm(x)).split(block.split, dim=-1)
         return gate, identity, F.gelu(z * block.conv.weight[:, 0, 0, 0] + block.conv.bias)
+
+    @torch.no_grad()
+    def survival(self, tokens: torch.Tensor) -> torch.Tensor:
+        """For every token of (L,) or (L, 192) the share of the state that reading it leaves in place: (L,)."""
+        _, _, u = self._parts(self.embed(tokens))
+        delta, A, _, _ = self._ssm.select(u)
+        return memory.survival(delta, A)
 
     @torch.no_grad()
     def remembered(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -110,7 +121,7 @@ class Reader(nn.Module):
             "state" (L, d_state): root mean square of the state over channels.
         """
         _, _, u = self._parts(self.embed(tokens))
-        delta, A, B, _ = self.block.ssm.select(u)
+        delta, A, B, _ = self._ssm.select(u)
         parts = memory.contributions(u, delta, A, B)
         return {
             "kept": memory.retention(delta, A),
@@ -170,6 +181,13 @@ def shown_text(length: int) -> str:
     """The first characters of the sentence that the book shows."""
     book = moby_dick()
     start = book.index(SHOWN_SENTENCE)
+    return book[start : start + length]
+
+
+def held_out_text(length: int) -> str:
+    """The first characters of the part of the book that was not trained on."""
+    book = moby_dick()
+    start = int(HELD_OUT * len(book))
     return book[start : start + length]
 
 
