@@ -1,6 +1,6 @@
 """The bricks: blocks, token mixers and the selective scan."""
 
-from mambaout.layers.attention import Attention
+from mambaout.layers.attention import Attention, KVCache
 from mambaout.layers.attention_block import AttentionBlock
 from mambaout.layers.downsample import Downsample, Stem
 from mambaout.layers.drop_path import DropPath
@@ -20,6 +20,7 @@ __all__ = [
     "DropPath",
     "GatedCNNBlock",
     "IdentityBlock",
+    "KVCache",
     "MambaBlock",
     "SelectiveSSM",
     "Stem",

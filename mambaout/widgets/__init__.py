@@ -9,13 +9,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .architecture_explorer import ArchitectureExplorer
     from .block_diagram import BlockDiagram
+    from .length_explorer import LengthExplorer
+    from .memory_stepper import MemoryStepper
+    from .mixing_explorer import MixingExplorer
     from .results_explorer import ResultsExplorer
 
-__all__ = ["ArchitectureExplorer", "BlockDiagram", "ResultsExplorer"]
+__all__ = [
+    "ArchitectureExplorer",
+    "BlockDiagram",
+    "LengthExplorer",
+    "MemoryStepper",
+    "MixingExplorer",
+    "ResultsExplorer",
+]
 
 _MODULES = {
     "ArchitectureExplorer": "architecture_explorer",
     "BlockDiagram": "block_diagram",
+    "LengthExplorer": "length_explorer",
+    "MemoryStepper": "memory_stepper",
+    "MixingExplorer": "mixing_explorer",
     "ResultsExplorer": "results_explorer",
 }
 

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,3 +89,63 @@ def presets(_costs: dict[str, Any]) -> list[dict[str, Any]]:
 def variants(_costs: dict[str, Any]) -> list[dict[str, Any]]:
     """The five variants (Femto, Kobe, Tiny, Small, Base), counted on the models."""
     return copy.deepcopy(_costs["variants"])
+
+
+@pytest.fixture(scope="session")
+def _memories() -> dict[str, Any]:
+    """Tokens, and what SSMs of their own make of them: random ones, with faster steps where "trained"."""
+    import numpy as np
+    import torch
+
+    from mambaout.analysis import memory
+    from mambaout.layers import SelectiveSSM
+
+    torch.manual_seed(0)
+    records = []
+    for source, length, d_state, trained in itertools.product(("photo", "sentence"), (4, 9), (2, 6), (False, True)):
+        u = torch.randn(length, 8)
+        delta, A, B, _ = (t.detach() for t in SelectiveSSM(8, d_state=d_state).select(u))
+        delta = delta * (10 if trained else 1)
+        parts = memory.contributions(u, delta, A, B)
+        arrays = {
+            "kept": memory.retention(delta, A),
+            "weight": parts / parts.sum(1, keepdim=True),
+            "state": memory.states(u, delta, A, B).square().mean(1).sqrt(),
+        }
+        row = {"source": source, "length": length, "d_state": d_state, "trained": trained}
+        records.append(row | {key: array.numpy() for key, array in arrays.items()})
+    photo = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    return {"photo": photo, "photo_name": "noise", "text": "Read me, please", "records": records, "model_width": 8}
+
+
+@pytest.fixture
+def memories(_memories: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a MemoryStepper: 4 or 9 tokens, 2 or 6 numbers of state."""
+    return copy.deepcopy(_memories)
+
+
+@pytest.fixture
+def lengths() -> dict[str, Any]:
+    """The arguments of a LengthExplorer, as the chapter gives them."""
+    from mambaout.analysis import complexity
+
+    return copy.deepcopy(
+        {"inputs": complexity.INPUTS, "widths": complexity.WIDTHS, "parameters": complexity.PARAMETERS}
+    )
+
+
+@pytest.fixture(scope="session")
+def _mixing() -> dict[str, Any]:
+    """The masks of every mixer on 4 x 5 tokens, over a photo of noise."""
+    import numpy as np
+
+    from mambaout.analysis.mixing_atlas import atlas
+
+    photo = np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8)
+    return {"photo": photo, "photo_name": "Noise", "grid": (4, 5), "mixers": atlas(4, 5)}
+
+
+@pytest.fixture
+def mixing(_mixing: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a MixingExplorer."""
+    return copy.deepcopy(_mixing)

@@ -9,12 +9,23 @@ from browser import axe_violations
 
 from mambaout import widgets
 
-NAMES = {"ResultsExplorer": "rows", "BlockDiagram": "presets", "ArchitectureExplorer": "variants"}
+NAMES = {
+    "ResultsExplorer": "rows",
+    "BlockDiagram": "presets",
+    "ArchitectureExplorer": "variants",
+    "LengthExplorer": "lengths",
+    "MemoryStepper": "memories",
+    "MixingExplorer": "mixing",
+}
 
 
 @pytest.fixture
 def figure(request):
-    return lambda name: getattr(widgets, name)(request.getfixturevalue(NAMES[name]))
+    def build(name):
+        data = request.getfixturevalue(NAMES[name])
+        return getattr(widgets, name)(**data) if isinstance(data, dict) else getattr(widgets, name)(data)
+
+    return build
 
 
 def test_importing_the_package_leaves_anywidget_alone():
