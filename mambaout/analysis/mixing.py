@@ -22,8 +22,8 @@ def reads(mixer: nn.Module | Callable[[torch.Tensor], torch.Tensor], *shape: int
     is in float64; a dependence that is smaller than its smallest number counts as none.
 
     Args:
-        mixer: (batch, *shape) -> (batch, *tokens, any channels); sequences of a batch must not mix. A module is
-            copied, and the copy evaluated in float64; any other function gets float64 and must keep it.
+        mixer: (batch, tokens, channels) -> (batch, tokens, any channels); sequences of a batch must not mix. A module
+            is copied, and the copy evaluated in float64; any other function gets float64 and must keep it.
         shape: the tokens' axes, then the channels: ``L, D`` or ``H, W, D``.
         seed: of the random input and directions.
 

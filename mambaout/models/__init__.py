@@ -1,6 +1,7 @@
 """Models, and how to get them: by name, with or without the released weights."""
 
 from mambaout.models.mambaout import MambaOut, MambaOutConfig
+from mambaout.models.matching import match_parameters
 from mambaout.models.optimize import optimize_for_inference
 from mambaout.models.registry import Features, create_model, list_models
 from mambaout.models.vit import ViT, ViTConfig
@@ -18,6 +19,7 @@ __all__ = [
     "from_timm",
     "list_models",
     "load_weights",
+    "match_parameters",
     "optimize_for_inference",
     "to_timm",
 ]
