@@ -22,7 +22,7 @@ def run_evaluation(
     what: str,
     data: str | None,
     folder: Path | None,
-    image_size: int,
+    image_size: int | None,
     architecture: str | None,
     device: Literal["auto", "cpu", "cuda", "mps"],
     precision: Literal["fp32", "bf16", "fp16"],

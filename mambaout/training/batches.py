@@ -168,6 +168,7 @@ class FolderBatches:
             Seeded(self.images),
             batch_sampler=Keys(self, first, last),
             num_workers=self.workers,
+            generator=torch.Generator(),  # or the loader draws its workers' seed from the model's random numbers
             pin_memory=self.device.type == "cuda",
         )
         batches = iter(loader)

@@ -23,7 +23,7 @@ from mambaout.training.evaluate import WEIGHTS, evaluation_batches, measure
 from mambaout.training.log import Epoch, MetricsFile, Progress, Several, Stopwatch, TensorBoard, Watcher
 from mambaout.training.loop import Diverged, fit
 from mambaout.training.recipe import RECIPES, Machine, Recipe, differences, from_json, to_json
-from mambaout.training.sources import Held, Source, generator, image_folder, source
+from mambaout.training.sources import PHOTO_SIZE, Held, Source, generator, image_folder, source
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Training:
         if device.type == "cpu":
             keep_freed_memory()
         if data is None and recipe.data.name != "folder":
-            data = source(recipe.data.name)
+            data = source(recipe.data)
         held = None if data is None else Held(data, recipe.data)
 
         torch.manual_seed(recipe.seed)  # the same first weights in every process
@@ -153,7 +153,7 @@ class Training:
 
         if recipe.data.holdout or recipe.data.subset:
             raise ValueError("subset and holdout are for embedded data; put the images into other folders")
-        size = recipe.data.image_size
+        size = recipe.data.image_size or PHOTO_SIZE
         images = image_folder(
             recipe.data, "train", training_transform(recipe.augment, size, self.prepare.mean, self.prepare.std)
         )

@@ -18,7 +18,7 @@ from mambaout.training import checkpoint
 from mambaout.training.batches import Preparation
 from mambaout.training.devices import best_device
 from mambaout.training.recipe import Data, Recipe, from_json
-from mambaout.training.sources import Source, image_folder, source
+from mambaout.training.sources import PHOTO_SIZE, Source, image_folder, source
 
 WEIGHTS = "weights.safetensors"  # what a finished training leaves in its folder
 
@@ -134,9 +134,10 @@ def evaluation_batches(
         from mambaout.training.photos import evaluation_transform
 
         crop = {key: cfg[key] for key in ("crop_pct", "interpolation") if key in cfg}
-        folder = image_folder(data, "val", evaluation_transform(data.image_size, prepare.mean, prepare.std, **crop))
+        size = data.image_size or PHOTO_SIZE
+        folder = image_folder(data, "val", evaluation_transform(size, prepare.mean, prepare.std, **crop))
         mine = Subset(folder, range(rank, len(folder), processes))
-        return iter(DataLoader(mine, batch_size, num_workers=workers)), folder.classes
+        return iter(DataLoader(mine, batch_size, num_workers=workers, generator=torch.Generator())), folder.classes
 
     images, labels = (t[rank::processes] for t in data.test())
 
@@ -178,7 +179,7 @@ def evaluate(
             raise ValueError("say what to evaluate on: data=Data('fashion_mnist'), or Data('folder', folder=...)")
         data = recipe.data
     if isinstance(data, Data) and data.name != "folder":
-        data = source(data.name)
+        data = source(data)
     place = torch.device(best_device() if device == "auto" else device)
     cfg = getattr(model, "pretrained_cfg", None) or {}
     batches, classes = evaluation_batches(data, Preparation.of(model), cfg, batch_size=batch_size, workers=workers)

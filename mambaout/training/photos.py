@@ -116,7 +116,8 @@ def operate(
         case "rotate":
             return TF.rotate(image, sign * 30 * level, **around)
         case "posterize":
-            return TF.posterize(image, 4 - int(4 * level))
+            bits = 4 - int(4 * level)
+            return TF.posterize(image, bits) if bits else image.point([0] * 768)  # Pillow refuses 0 bits, black
         case "solarize":
             return TF.solarize(image, 256 - int(256 * level))
         case "solarize_add":

@@ -60,14 +60,17 @@ class Data:
     Attributes:
         name: fashion_mnist or stamps, which the book carries, or folder.
         folder: for "folder": where train/CLASS/*.jpg and val/CLASS/*.jpg lie, as in ImageNet.
-        image_size: for "folder": height and width of the training crops and of the evaluation's.
+        image_size: height and width, of a folder's crops in training and evaluation (224 by default) or of the stamps
+            (64 by default).
+        division: for "stamps": which cut-outs are held back for the test; see `mambaout.datasets.stamps.divide`.
         subset: learn from that many images only, a fixed random choice. All by default.
         holdout: keep that many training images out of the training, and evaluate on them instead of the test images.
     """
 
     name: str = "folder"
     folder: Path | None = None
-    image_size: int = 224
+    image_size: int | None = None
+    division: int = 0
     subset: int | None = None
     holdout: int = 0
 

@@ -4,11 +4,14 @@ import difflib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Literal, Protocol
 
 import torch
 
 from mambaout.training.recipe import Data
+
+PHOTO_SIZE = 224  # height and width of an image folder's crops
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:
@@ -78,28 +81,74 @@ def _with_channels(images: torch.Tensor) -> torch.Tensor:
     return images[:, None] if images.ndim == 3 else images
 
 
-def _fashion_mnist() -> Source:
+@dataclass(frozen=True)
+class StampSource:
+    """Cut-outs composed over textures and photographs, anew in each epoch; a :class:`Source`.
+
+    Attributes:
+        size: height and width.
+        division: which cut-outs are held back for the test.
+        count, test_count: images of an epoch, and of the test.
+    """
+
+    size: int = 64
+    division: int = 0
+    count: int = 10_000
+    test_count: int = 2_000
+    fresh: bool = True
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Ten names."""
+        from mambaout.datasets.stamps import CLASSES
+
+        return CLASSES
+
+    def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        drawn = generator(seed, "stamps", epoch).initial_seed() % 2**31
+        return _stamps("train", self.count, self.size, self.division, drawn)
+
+    def test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        return _stamps("test", self.test_count, self.size, self.division, 0)
+
+
+@lru_cache(maxsize=2)
+def _stamps(
+    split: Literal["train", "test"], count: int, size: int, division: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from mambaout.datasets.stamps import stamps
+
+    made = stamps(split, count, size=size, division=division, seed=seed)
+    return made.images, made.labels
+
+
+def _fashion_mnist(data: Data) -> Source:
     from mambaout.datasets import fashion_mnist
 
     train, test = fashion_mnist("train"), fashion_mnist("test")
     return Tensors(train.images, train.labels, test.images, test.labels, train.classes)
 
 
-SOURCES: dict[str, Callable[[], Source]] = {"fashion_mnist": _fashion_mnist}
+SOURCES: dict[str, Callable[[Data], Source]] = {
+    "fashion_mnist": _fashion_mnist,
+    "stamps": lambda data: StampSource(data.image_size or 64, data.division),
+}
 
 
-def source(name: str) -> Source:
+def source(data: Data) -> Source:
     """One of the sets that the book carries.
 
     Raises:
         ValueError: there is none of that name.
         mambaout.datasets.DataError: its files are missing or altered.
     """
-    if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, n=1)
+    if data.name not in SOURCES:
+        near = difflib.get_close_matches(data.name, SOURCES, n=1)
         hint = f": did you mean {near[0]}?" if near else ""
-        raise ValueError(f"there are no data {name!r}{hint} (there are {', '.join(SOURCES)}, and folder)")
-    return SOURCES[name]()
+        raise ValueError(f"there are no data {data.name!r}{hint} (there are {', '.join(SOURCES)}, and folder)")
+    return SOURCES[data.name](data)
 
 
 class Held:
