@@ -65,6 +65,7 @@ def mix_along(mixers: Iterable[nn.Module], x: torch.Tensor, orders: torch.Tensor
         (B, H, W, D), each token at its place in the image.
     """
     tokens = x.flatten(1, 2)  # (B, L, D)
+    # One call for each route: A differs between them, and a batch keeps the scan's workspaces full already.
     # index_select, not tokens[:, order]: the backward pass of the latter is several times slower on a CPU.
     outputs = [
         mixer(tokens.index_select(1, order)).index_select(1, place)
