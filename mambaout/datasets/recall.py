@@ -10,8 +10,8 @@ the mixer must carry them from the pairs to the queries.
 
 import torch
 
-KEYS = VALUES = 64
-VOCABULARY = KEYS + VALUES  # tokens 0..63 are keys, 64..127 are values
+KEYS = VALUES = 16
+VOCABULARY = KEYS + VALUES  # tokens 0..15 are keys, 16..31 are values
 IGNORE = -100  # the label of a position that asks nothing, as PyTorch's cross_entropy has it
 
 
@@ -20,7 +20,7 @@ def recall(sequences: int, pairs: int, generator: torch.Generator) -> tuple[torc
 
     Args:
         sequences: how many.
-        pairs: key-value pairs in each, at most 64.
+        pairs: key-value pairs in each, at most 16.
         generator: draws them.
 
     Returns:

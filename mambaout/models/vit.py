@@ -106,7 +106,8 @@ class ViT(nn.Module):
         back = inverse(orders)
         for i, block in enumerate(self.blocks):
             order, unorder = orders[i % len(orders)], back[i % len(orders)]
-            x = block(x[:, order])[:, unorder]
+            # index_select, not x[:, order]: the backward pass of the latter is several times slower on a CPU.
+            x = block(x.index_select(1, order)).index_select(1, unorder)
         return x
 
     def forward_intermediates(self, x: torch.Tensor) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ from mambaout.datasets.recall import IGNORE, KEYS, VOCABULARY, recall
 from mambaout.studies.recall import STUDY, RecallConfig, RecallModel, accuracy, loss, run
 
 
-@pytest.mark.parametrize("pairs", [1, 2, 7, 64])
+@pytest.mark.parametrize("pairs", [1, 2, 7, 16])
 def test_every_answer_is_the_value_that_was_listed_with_the_key(pairs: int) -> None:
     tokens, labels = recall(20, pairs, torch.Generator().manual_seed(0))
     assert tokens.shape == labels.shape == (20, 3 * pairs)
@@ -29,8 +29,8 @@ def test_sequences_are_new_each_time_and_the_same_for_the_same_seed() -> None:
 
 
 def test_refuses_more_pairs_than_keys() -> None:
-    with pytest.raises(ValueError, match="between 1 and the number of keys, 64; got 65"):
-        recall(1, 65, torch.Generator())
+    with pytest.raises(ValueError, match="between 1 and the number of keys, 16; got 17"):
+        recall(1, 17, torch.Generator())
 
 
 def test_models_share_everything_but_the_memory() -> None:
@@ -72,7 +72,7 @@ def test_a_run_is_repeatable_and_lowers_the_loss() -> None:
     config = dataclasses.replace(STUDY.variants["gated_cnn"], steps=60, tests=8)
     first, again = (run(config, 3, torch.device("cpu")) for _ in range(2))
     assert first == again
-    assert {f"accuracy_{pairs}" for pairs in (2, 4, 8, 16, 32)} < set(first)
+    assert {f"accuracy_{pairs}" for pairs in (2, 4, 8, 16)} < set(first)
     torch.manual_seed(3)
     fresh = loss(RecallModel(config), recall(64, 4, torch.Generator().manual_seed(0))).item()
     assert first["loss"] < fresh
