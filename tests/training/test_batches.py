@@ -87,7 +87,8 @@ def test_holdout_and_subset():
     known = {tuple(image.flatten().tolist()) for image in images}
     assert not any(tuple(image.flatten().tolist()) in known for image in test)
     assert len(Held(whole, Data("tiny", holdout=20)).train(0, 0)[1]) == 76
-    assert torch.equal(Held(whole, Data("tiny", subset=30)).train(5, 1)[0], Held(whole, Data("tiny", subset=30)).train(0, 0)[0])
+    one, other = (Held(whole, Data("tiny", subset=30)).train(seed, 0)[0] for seed in (0, 5))
+    assert torch.equal(one, other)
     for wrong in (Data("tiny", holdout=96), Data("tiny", subset=0)):
         with pytest.raises(ValueError, match="must leave some of the 96"):
             Held(whole, wrong)
@@ -141,11 +142,11 @@ def test_the_books_sets():
         (lambda p: source(Data("fashion_mnits")), "did you mean fashion_mnist"),
         (lambda p: image_folder(Data(), "train", None), "data.folder is missing"),
         (lambda p: image_folder(Data(folder=p), "train", None), "there is no folder"),
-        (lambda p: Tensors(torch.zeros(2, 3), torch.zeros(2), torch.zeros(2), torch.zeros(2), "ab"), "uint8 and as many"),
+        (lambda p: Tensors(*[torch.zeros(2)] * 4, "ab"), "uint8 and as many"),
         (lambda p: memory(augment=Augment(rand_augment=9)), "image folders only"),
-        (lambda p: memory(batch_size=97), "needs at least as many images"),
+        (lambda p: next(memory(batch_size=97)(1, 1)), "needs at least as many images"),
     ],
 )
 def test_wrong_data(call, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        list(call(tmp_path)(1, 1) if "97" in str(call.__code__.co_consts) else call(tmp_path))
+        call(tmp_path)
