@@ -34,6 +34,28 @@ def test_help_as_a_module() -> None:
     assert "fetch" in run.stdout and "doctor" in run.stdout
 
 
+def test_study_runs_what_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    from mambaout.studies import record, runner
+
+    seen = []
+
+    def run(config: int, seed: int, device: object) -> dict[str, float]:
+        seen.append((config, seed))
+        return {"x": 0.0}
+
+    tiny = runner.Study("tiny", {"a": 1, "b": 2}, run)
+    monkeypatch.setattr(runner, "find_study", lambda name: {"tiny": tiny}[name])
+    for module in (record, runner):
+        monkeypatch.setattr(module, "data_dir", lambda: tmp_path)
+    assert main(["study", "tiny", "--seeds", "2", "--only", "b", "--device", "cpu"]) == 0
+    assert seen == [(2, 0), (2, 1)] and str(tmp_path / "results" / "tiny.csv") in capsys.readouterr().out
+
+
+def test_an_unknown_study_lists_the_known_ones(capsys) -> None:  # type: ignore[no-untyped-def]
+    assert main(["study", "recal"]) == 1
+    assert "There is no study 'recal'. Known studies: causal_vit" in capsys.readouterr().err
+
+
 def test_entry_point() -> None:
     (script,) = metadata.entry_points(group="console_scripts", name="mambaout")
     assert script.load() is main
