@@ -1,5 +1,6 @@
 """`mambaout train` and `mambaout evaluate`: what they print around the functions of `mambaout.training`."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ def run_training(recipe: Recipe, machine: Machine, out: Path, threads: int | Non
 
         torch.set_num_threads(threads)
     run = train(recipe, machine, folder=out)
-    if run.history:
+    if run.history and os.environ.get("RANK", "0") == "0":
         best = run.history[-1]
         print(f"{out}: {best.epoch} epochs, top-1 {100 * best.top1:.2f} %, top-5 {100 * best.top5:.2f} %")
 

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 
 KEPT = 2  # the newest, and one before it
@@ -83,6 +84,16 @@ def write_whole(path: Path, write: Any) -> None:
         older = [good.name for good in checkpoints(path.parent) if good != path]
         kept = f"; the last good checkpoint is {path.with_name(older[-1])}" if older else ""
         raise CheckpointError(f"cannot write {path}: {error.strerror}{kept}") from error
+
+
+def export(path: Path, weights: dict[str, torch.Tensor], told: dict[str, str]) -> None:
+    """Write weights alone, as safetensors with ``told`` in their metadata.
+
+    Raises:
+        CheckpointError: the disk is full, or the folder cannot be written to.
+    """
+    content = safetensors.torch.save({name: t.contiguous() for name, t in weights.items()}, {"format": "pt", **told})
+    write_whole(path, lambda file: file.write(content))
 
 
 class _Sink:

@@ -118,8 +118,12 @@ class Devices:
             states["cuda"] = torch.cuda.get_rng_state(self.device)
         if self.processes == 1:
             return {name: state[None] for name, state in states.items()}
-        gather = cast(Callable[[torch.Tensor], torch.Tensor], self.fabric.all_gather)
-        return {name: gather(state.to(self.device)).cpu() for name, state in states.items()}
+        gathered = {}
+        for name, state in states.items():
+            rows = [torch.empty_like(state, device=self.device) for _ in range(self.processes)]
+            torch.distributed.all_gather(rows, state.to(self.device))
+            gathered[name] = torch.stack(rows).cpu()
+        return gathered
 
     def restore_random_states(self, states: dict[str, torch.Tensor]) -> None:
         """Back to :meth:`random_states`; among another number of processes the states stay as they are."""

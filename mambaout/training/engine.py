@@ -132,7 +132,6 @@ class Training:
     def _create(self, model: nn.Module | None, held: Source | None) -> nn.Module:
         if model is not None:
             return model
-        shape: dict[str, int] = {}
         if held is not None:
             shape = {"num_classes": len(held.classes), "in_chans": held.test()[0].shape[1]}
         else:
@@ -246,9 +245,9 @@ class Training:
 
     def _save(self, folder: Path) -> None:
         random = self.devices.random_states()
+        self.watch.pause()
         if not self.devices.first or not all(p.isfinite().all() for p in self.model.parameters()):
             return  # without numbers, the next step's loss will tell; the checkpoint before stays the last good one
-        self.watch.pause()
         state = {
             "step": self.step,  # the place in the order of the images follows from it
             "recipe": to_json(self.recipe),
@@ -270,10 +269,8 @@ class Training:
         state = checkpoint.load_newest(folder)
         if state is None:
             return
-        if changed := differences(from_json(state["recipe"]), self.recipe):
-            raise ValueError(
-                f"the run in {folder} follows another recipe ({'; '.join(changed)}): take another folder for this one"
-            )
+        if changed := "; ".join(differences(from_json(state["recipe"]), self.recipe)):
+            raise ValueError(f"the run in {folder} follows another recipe ({changed}): take another folder for this")
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["ema"])
@@ -296,12 +293,8 @@ class Training:
         return f"The last good checkpoint: {found[-1]}." if found else "There is no checkpoint."
 
     def _export(self, model: nn.Module, folder: Path) -> None:
-        """The weights alone, as safetensors, with the recipe in their metadata."""
-        from safetensors.torch import save
-
         about = self._about()
         told = {"recipe": to_json(self.recipe), **about} if about else {}
         if self.history:
             told["last_epoch"] = json.dumps(dataclasses.asdict(self.history[-1]))
-        content = save({name: t.contiguous() for name, t in model.state_dict().items()}, {"format": "pt", **told})
-        checkpoint.write_whole(folder / WEIGHTS, lambda file: file.write(content))
+        checkpoint.export(folder / WEIGHTS, model.state_dict(), told)

@@ -225,8 +225,8 @@ RECIPES: dict[str, Recipe] = {
 
 DESCRIPTIONS = {
     "imagenet": "The paper's: 300 epochs of ImageNet at batch 4096, AdamW 4e-3 (Table 5).",
-    "fashion_mnist": "28 x 28 grey clothes, for the CPU: about an hour on two cores.",
-    "stamps": "64 x 64 coloured cut-outs on photographs, composed anew each epoch.",
+    "fashion_mnist": "28 x 28 grey clothes, 40 epochs, for the CPU (--precision bf16 where it is fast).",
+    "stamps": "64 x 64 coloured cut-outs over photographs, composed anew each epoch.",
 }
 
 

@@ -45,7 +45,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Tensors:
-    """A :class:`Source` of fixed images, for data of your own: ``train(recipe, source=Tensors(...))``.
+    """A :class:`Source` of fixed images, for data of your own: ``train(recipe, data=Tensors(...))``.
 
     Attributes:
         train_images, test_images: (N, C, H, W) or (N, H, W) uint8.

@@ -34,7 +34,11 @@ def watch(monkeypatch):
 def test_a_curve_moves_while_a_model_trains(monkeypatch):
     drawn = watch(monkeypatch)
     run = train(
-        tiny_recipe(), Machine(device="cpu"), data=tiny_data(), watchers=[LiveCurve(seconds=0, window=3)], progress=False
+        tiny_recipe(),
+        Machine(device="cpu"),
+        data=tiny_data(),
+        watchers=[LiveCurve(seconds=0, window=3)],
+        progress=False,
     )
     assert len(drawn) == 18 + 1
     assert [len(figure.axes) for figure in (drawn[0], drawn[-1])] == [1, 2]  # accuracy from the first epoch on

@@ -135,8 +135,8 @@ def test_an_image_folder(photos, tmp_path):
 
 
 def test_from_the_command_line(tmp_path, capsys):
-    args = ["train", "fashion_mnist", "--out", str(tmp_path), "--epochs", "1", "--warmup-epochs", "0", "--device", "cpu"]
-    args += ["--model.name", "mambaout_zepto", "--model.settings", "dims=(8,16)", "depths=(1,1)"]
+    args = ["train", "fashion_mnist", "--out", str(tmp_path), "--epochs", "1", "--warmup-epochs", "0"]
+    args += ["--device", "cpu", "--model.name", "mambaout_zepto", "--model.settings", "dims=(8,16)", "depths=(1,1)"]
     args += ["--data.subset", "256", "--data.holdout", "100"]
     assert main(args) == 0
     told = capsys.readouterr()
