@@ -53,8 +53,8 @@ def differences(after: Mapping[int, float], before: Mapping[int, float]) -> np.n
 def smallest_detectable(values: ArrayLike, confidence: float = 0.95, power: float = 0.8) -> float:
     """The true mean difference that this many paired differences, so spread, would show with probability ``power``.
 
-    (t at the confidence + t at the power) x standard error, the usual approximation for a paired t test. A null
-    result says only that the difference is likely smaller than this.
+    (t at the confidence + t at the power) x standard error, the usual approximation for a paired t test. It says how
+    fine the instrument is. A null result does not show that the difference is smaller than this; look at the interval.
     """
     from scipy.stats import t
 
