@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from mambaout.analysis.memory import attention_step, retention, ssm_step
-from mambaout.exercises import NotYet, exercise
+from mambaout.exercises import NotYet, exercise, number
 
 
 @exercise("memory.kv_bytes")
@@ -14,9 +14,7 @@ def _kv_bytes(answer: Any) -> None:
     for tokens, dim, heads, layers, itemsize in ((1, 8, 1, 1, 4), (7, 64, 8, 3, 4), (4096, 384, 6, 12, 2)):
         case = f"{tokens} tokens, width {dim}, {heads} heads, {layers} layers, {itemsize} bytes a number"
         right = layers * attention_step(tokens, dim).nbytes(itemsize)
-        found = answer(tokens, dim, heads, layers, itemsize)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            raise NotYet(f"Return one number of bytes; for {case} came {type(found).__name__}.")
+        found = number(answer(tokens, dim, heads, layers, itemsize), case)
         if found == right:
             continue
         hints = {
@@ -26,7 +24,7 @@ def _kv_bytes(answer: Any) -> None:
             right / layers: "You counted one layer; each layer has keys and values of its own.",
             right / itemsize: "That is how many numbers there are; how many bytes is that?",
         }
-        raise NotYet(hints.get(found, f"For {case} expected {right}, got {found}."))
+        raise NotYet(hints.get(found, f"For {case} expected {right:,}, got {found:,.10g}."))
 
 
 @exercise("memory.outgrown")
@@ -44,6 +42,8 @@ def _outgrown(answer: Any) -> None:
             raise NotYet(f"{case} attention holds just as much after token {found}; more from which token on?")
         if found in (d_state, d_state + 1):
             raise NotYet(f"{case} came {found}: a token adds a key and a value, so two rows of numbers.")
+        if found > 1 and found in (state // 2, state // 2 + 1):
+            raise NotYet(f"{case} came {found}: a token adds 2 x {dim} numbers to attention, not 2.")
         raise NotYet(f"{case} expected token {right}, got {found}.")
 
 

@@ -55,7 +55,9 @@ def seed_curves(
     ylabel: str,
     ax: Axes | None = None,
 ) -> Axes:
-    """One curve for each group: the mean over its seeds with the 95 % interval as a band, and every seed as a dot.
+    """One curve for each group: the mean over its seeds with the 95 % interval as a bar, and every seed as a dot.
+
+    The values of x stand at equal distances, and at each of them the groups stand side by side.
 
     Args:
         x: (K,) where the values were measured.
@@ -64,25 +66,26 @@ def seed_curves(
         ax: where to draw; new axes by default.
 
     Raises:
-        ValueError: a group's shape does not fit x, or it has fewer than two seeds.
+        ValueError: no group, or one whose shape does not fit x, or that has fewer than two seeds.
     """
+    if not groups:
+        raise ValueError("seed_curves needs at least one group")
     with style.theme():
-        ax = style.axes(ax)
-        markers = "osD^vPX*"
+        ax = style.axes(ax, height=4.0)
         for i, (label, values) in enumerate(groups.items()):
             table = np.asarray(values, dtype=float)
             if table.ndim != 2 or table.shape[1] != len(x):
                 raise ValueError(f"{label}: expected values of shape (seeds, {len(x)}), got {table.shape}")
+            place = np.arange(len(x)) + 0.12 * (i - (len(groups) - 1) / 2)
             intervals = [mean_interval(column) for column in table.T]
-            (line,) = ax.plot(
-                x, [it.mean for it in intervals], marker=markers[i % len(markers)], markersize=5, label=label
-            )
-            ax.fill_between(
-                x, [it.low for it in intervals], [it.high for it in intervals], color=line.get_color(), alpha=0.18,
-                linewidth=0,
+            mean, low, high = np.array([(it.mean, it.low, it.high) for it in intervals]).T
+            (line, *_) = ax.errorbar(
+                place, mean, (mean - low, high - mean), marker="osD^vPX*"[i % 8], markersize=5, linewidth=1.2,
+                capsize=2.5, label=label,
             )  # fmt: skip
             for row in table:
-                ax.plot(x, row, ".", color=line.get_color(), alpha=0.45, markersize=4)
-        ax.set(xlabel=xlabel, ylabel=ylabel)
+                ax.plot(place, row, ".", color=line.get_color(), alpha=0.45, markersize=4)
+        ax.set(xlabel=xlabel, ylabel=ylabel, xticks=range(len(x)), xticklabels=[f"{value:g}" for value in x])
+        ax.grid(axis="x", visible=False)
         ax.legend()
     return ax

@@ -41,7 +41,7 @@ def test_the_chapters_stub_is_told_what_to_do(name):
         (lambda t, d, h, n, b: 2 * t * d * n, "how many bytes is that?"),
         (lambda t, d, h, n, b: 2 * t * d // h * n * b, "one head's part"),
         (lambda t, d, h, n, b: t, "expected 64, got 1"),
-        (lambda t, d, h, n, b: None, "Return one number of bytes"),
+        (lambda t, d, h, n, b: None, "Return one number; for 1 tokens"),
     ],
 )
 def test_kv_bytes(answer, hint):
@@ -56,6 +56,7 @@ def test_kv_bytes(answer, hint):
         (lambda dim, n: n, "a token adds a key and a value"),
         (lambda dim, n: n + 1, "a token adds a key and a value"),
         (lambda dim, n: dim * n, "expected token 9, got 1024"),
+        (lambda dim, n: dim * n // 2 + 1, "a token adds 2 x 64 numbers to attention, not 2"),
     ],
 )
 def test_outgrown(answer, hint):

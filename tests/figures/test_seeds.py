@@ -34,18 +34,26 @@ def test_dots_show_each_seed_the_mean_and_its_interval() -> None:
     assert ax.get_ylim()[0] > ax.get_ylim()[1], "the first group stands on top"
 
 
-def test_curves_show_each_seed_and_the_mean() -> None:
+def test_curves_show_each_seed_the_mean_and_its_interval() -> None:
     table = np.array([[1.0, 0.8, 0.6], [1.0, 0.6, 0.4]])
-    ax = seed_curves([2, 4, 8], {"ssm": table}, xlabel="pairs", ylabel="accuracy")
-    np.testing.assert_allclose(np.asarray(ax.lines[0].get_ydata()), table.mean(0))
-    for line, row in zip(ax.lines[1:], table, strict=True):
-        np.testing.assert_allclose(np.asarray(line.get_ydata()), row)
-    assert ax.get_legend_handles_labels()[1] == ["ssm"]
+    ax = seed_curves([2, 4, 8], {"ssm": table, "attention": np.ones((2, 3))}, xlabel="pairs", ylabel="accuracy")
+    ssm, attention = (container[0] for container in ax.containers)
+    np.testing.assert_allclose(ssm.get_ydata(), table.mean(0))
+    bars = ax.containers[0][2][0].get_segments()
+    spans = [(mean_interval(column).low, mean_interval(column).high) for column in table.T]
+    np.testing.assert_allclose([bar[:, 1] for bar in bars], spans)
+    dots = [line for line in ax.lines if line.get_marker() == "."]
+    np.testing.assert_allclose([np.asarray(line.get_ydata()) for line in dots[:2]], table)
+    assert (np.asarray(ssm.get_xdata()) < np.asarray(attention.get_xdata())).all(), "side by side"
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "4", "8"]
+    assert ax.get_legend_handles_labels()[1] == ["ssm", "attention"]
 
 
 def test_refuses_what_it_cannot_draw() -> None:
     with pytest.raises(ValueError, match="at least one group"):
         seed_dots({}, xlabel="x")
+    with pytest.raises(ValueError, match="at least one group"):
+        seed_curves([1, 2], {}, xlabel="x", ylabel="y")
     with pytest.raises(ValueError, match="two runs"):
         seed_dots({"one": [1.0]}, xlabel="x")
     with pytest.raises(ValueError, match=r"ssm: expected values of shape \(seeds, 3\), got \(2, 2\)"):
