@@ -10,6 +10,7 @@ import importlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 CHAPTERS = ("memory", "token_mixing", "long_sequences")
@@ -44,6 +45,13 @@ def exercise(name: str) -> Callable[[Callable[[Any], None]], Callable[[Any], Non
         return test
 
     return register
+
+
+def number(found: Any, case: str) -> float:
+    """The reader's one number, whatever its type, or a hint that names the case."""
+    if isinstance(found, bool) or not isinstance(found, Real):
+        raise NotYet(f"Return one number; for {case} came {type(found).__name__}.")
+    return float(found)
 
 
 def names() -> list[str]:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from mambaout.analysis import complexity
-from mambaout.exercises import NotYet, exercise
+from mambaout.exercises import NotYet, exercise, number
 
 
 @exercise("long_sequences.block_flops")
@@ -13,7 +13,7 @@ def _block_flops(answer: Any) -> None:
     for length, dim, mlp_ratio in ((10, 8, 4), (196, 384, 4), (100, 96, 2), (4000, 192, 8)):
         case = f"{length} tokens, {dim} channels, ratio {mlp_ratio}"
         flops = complexity.transformer_block(length, dim, mlp_ratio)
-        right, found = flops.total, _number(answer(length, dim, mlp_ratio), case)
+        right, found = flops.total, number(answer(length, dim, mlp_ratio), case)
         if found == right:
             continue
         quadratic = sum(flops.quadratic.values())
@@ -33,7 +33,7 @@ def _largest_square(answer: Any) -> None:
     for dim, patch in ((384, 16), (768, 16), (192, 4), (96, 32), (6, 1)):
         case = f"a width of {dim} and patches of {patch} x {patch}"
         right = patch * math.isqrt(6 * dim)
-        found = _number(answer(dim, patch), case)
+        found = number(answer(dim, patch), case)
         if found == right:
             continue
         if found == right // patch and patch > 1:
@@ -59,7 +59,7 @@ def _crossing_in_time(answer: Any) -> None:
             return max(0.0, (ssm_cost - linear) / (4 * dim))
 
         right = tokens(gain * per_token, 8 * dim**2)
-        found = _number(answer(dim, attention_rate, ssm_rate), case)
+        found = number(answer(dim, attention_rate, ssm_rate), case)
         if math.isclose(found, right, rel_tol=1e-6, abs_tol=1e-6):
             continue
         if found < 0:
@@ -73,9 +73,3 @@ def _crossing_in_time(answer: Any) -> None:
             if math.isclose(found, wrong, rel_tol=1e-6) and wrong != right:
                 raise NotYet(f"For {case} came {found:,.0f}: {hint}.")
         raise NotYet(f"For {case} expected {right:,.1f} tokens, got {found:,.1f}.")
-
-
-def _number(found: Any, case: str) -> float:
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise NotYet(f"Return one number; for {case} came {type(found).__name__}.")
-    return found
