@@ -37,7 +37,7 @@ class Flops:
     @property
     def parts(self) -> dict[str, float]:
         """All parts by name."""
-        return self.linear | self.quadratic
+        return _sums(self.linear, self.quadratic)
 
     @property
     def total(self) -> float:
@@ -50,7 +50,12 @@ class Flops:
         return sum(self.quadratic.values()) / self.total
 
     def __add__(self, other: "Flops") -> "Flops":
-        return Flops(self.linear | other.linear, self.quadratic | other.quadratic)
+        return Flops(_sums(self.linear, other.linear), _sums(self.quadratic, other.quadratic))
+
+
+def _sums(first: dict[str, float], second: dict[str, float]) -> dict[str, float]:
+    """Both; a part that both have counts twice."""
+    return first | {name: first.get(name, 0) + flops for name, flops in second.items()}
 
 
 def linear_layer(length: int, dim_in: int, dim_out: int) -> float:

@@ -219,6 +219,12 @@ class TestParts:
         assert all(twice.quadratic[part] == 4 * once.quadratic[part] for part in once.quadratic)
         assert once.total == sum(once.parts.values())
 
+    def test_a_sum_loses_nothing_where_names_meet(self):
+        full, windowed = complexity.attention(64, 48), complexity.windowed_attention(64, 48)
+        assert (full + full).total == 2 * full.total
+        assert (full + windowed).total == full.total + windowed.total
+        assert (full + windowed).quadratic == full.quadratic
+
     def test_only_attention_has_a_quadratic_part(self):
         quadratic = {name for name, mixer in complexity.MIXERS.items() if mixer(8, 8).quadratic}
         assert quadratic == {"attention", "causal_attention", "transformer_block", "attention_block"}
