@@ -117,9 +117,9 @@ def block_components(block: GatedCNNBlock, height: int, width: int) -> list[dict
     """Cost of a block's parts on a map of height x width tokens.
 
     Returns:
-        For each part: "name" (norm, fc1_value, fc1_gate, conv, ssm, fc2), "params", "macs", "equation".
+        For each part: "name" (norm, fc1_value, fc1_gate, conv, ssm or attn, fc2), "params", "macs", "equation".
     """
-    equations = {"norm": "Eq. 8", "fc1_value": "Eq. 9", "fc1_gate": "Eq. 9", "conv": "Eq. 10", "ssm": "Eq. 11"}
+    equations = {"norm": "Eq. 8", "conv": "Eq. 10", "ssm": "Eq. 11", "attn": "Eqs. 4-5"}  # the others: Eq. 9
     parts: dict[str, list[int]] = {}
     for layer in layer_costs(block, height, width, block.fc2.out_features):
         # fc1 makes the gate and the value, half each; whatever the SSM consists of is one part.
@@ -127,7 +127,7 @@ def block_components(block: GatedCNNBlock, height: int, width: int) -> list[dict
         for part in halves:
             params, macs = parts.setdefault(part, [0, 0])
             parts[part] = [params + layer.params // len(halves), macs + layer.macs // len(halves)]
-    order = ("norm", "fc1_value", "fc1_gate", "conv", "ssm", "fc2")
+    order = ("norm", "fc1_value", "fc1_gate", "conv", "ssm", "attn", "fc2")
     return [
         {"name": name, "params": parts[name][0], "macs": parts[name][1], "equation": equations.get(name, "Eq. 9")}
         for name in order

@@ -8,7 +8,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 
 from mambaout.analysis import cost
-from mambaout.layers import Attention, MambaBlock
+from mambaout.layers import Attention, AttentionBlock, MambaBlock
 from mambaout.layers.windowed import MaskedAttention, window_partition
 from mambaout.models import create_model
 from mambaout.models.weights import RELEASED
@@ -74,6 +74,14 @@ def test_block_components_add_up():
     tokens, dim, rank, state = 30, 24, 2, 16
     assert ssm["macs"] == tokens * (dim * (rank + 2 * state) + dim * (rank + 4 * state + 2))
     assert ssm["params"] == dim * (rank + 2 * state) + dim * rank + dim + dim * state + dim
+
+
+def test_block_components_with_attention_add_up():
+    block = AttentionBlock(24, num_heads=3)
+    parts = cost.block_components(block, 6, 5)
+    assert [p["name"] for p in parts] == ["norm", "fc1_value", "fc1_gate", "conv", "attn", "fc2"]
+    assert sum(p["params"] for p in parts) == cost.count_parameters(block)
+    assert sum(p["macs"] for p in parts) == cost.count_macs(block, 6, 5, 24)
 
 
 @pytest.mark.parametrize(("scan", "ssms"), [("bidirectional", 2), ("cross", 4), ("random", 1)])
