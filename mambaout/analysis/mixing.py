@@ -14,6 +14,7 @@ from torch import nn
 NUMBERS = 2**21  # of input that are differentiated at once
 
 
+@torch.enable_grad()
 def reads(mixer: nn.Module | Callable[[torch.Tensor], torch.Tensor], *shape: int, seed: int = 0) -> torch.Tensor:
     """Which input tokens each output token depends on.
 
@@ -23,7 +24,7 @@ def reads(mixer: nn.Module | Callable[[torch.Tensor], torch.Tensor], *shape: int
 
     Args:
         mixer: (batch, tokens, channels) -> (batch, tokens, any channels); sequences of a batch must not mix. A module
-            is copied, and the copy evaluated in float64; any other function gets float64 and must keep it.
+            is copied, and the copy evaluated on the CPU in float64; any other function gets float64 and must keep it.
         shape: the tokens' axes, then the channels: ``L, D`` or ``H, W, D``.
         seed: of the random input and directions.
 
@@ -34,7 +35,7 @@ def reads(mixer: nn.Module | Callable[[torch.Tensor], torch.Tensor], *shape: int
         ValueError: the mixer gives other tokens than it got, or gradients that are not finite.
     """
     if isinstance(mixer, nn.Module):
-        mixer = copy.deepcopy(mixer).double().eval().requires_grad_(False)
+        mixer = copy.deepcopy(mixer).to("cpu", torch.double).eval().requires_grad_(False)
     tokens, channels = math.prod(shape[:-1]), shape[-1]
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(shape, generator=generator, dtype=torch.double)

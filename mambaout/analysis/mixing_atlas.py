@@ -36,8 +36,9 @@ def atlas(height: int = 14, width: int = 14) -> list[dict[str, Any]]:
         One dict a mixer: "group", "name", "text" (what it is) and "views", a list of dicts: "label", "reads" (L, L)
         bool, L = height width, and "order", the route (L,) that it reads along, or None.
     """
-    torch.manual_seed(0)
-    return [*_attentions(height, width), *_windows(height, width), *_ssms(height, width)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [*_attentions(height, width), *_windows(height, width), *_ssms(height, width)]
 
 
 def _attentions(height: int, width: int) -> list[dict[str, Any]]:

@@ -141,7 +141,7 @@ def encode(text: str) -> torch.Tensor:
     place = {character: i for i, character in enumerate(alphabet())}
     if unknown := sorted(set(text) - set(place)):
         raise ValueError(f"the book has no {' '.join(map(repr, unknown))}; use its 81 characters")
-    return torch.tensor([place[character] for character in text])
+    return torch.tensor([place[character] for character in text], dtype=torch.long)
 
 
 @cache
@@ -225,8 +225,9 @@ def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
 
 def fresh(config: RetentionConfig, seed: int = 0) -> Reader:
     """A reader before training."""
-    torch.manual_seed(seed)
-    return Reader(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Reader(config)
 
 
 def trained(config: RetentionConfig) -> Reader:

@@ -104,6 +104,11 @@ def test_the_module_stays_as_it_was():
     assert torch.equal(module.qkv.weight, before)
 
 
+def test_it_can_be_asked_where_gradients_are_off():
+    with torch.no_grad():
+        assert torch.equal(reads(Attention(D, 2, causal=True), L, D), torch.ones(L, L).tril().bool())
+
+
 @pytest.mark.parametrize(
     ("mixer", "message"),
     [

@@ -60,3 +60,9 @@ def test_convolution_and_windows(views):
     assert np.array_equal(views["Windows of 7 × 7", "1 layer"]["reads"], cut)
     assert np.array_equal(views["Windows of 7 × 7", "2 layers"]["reads"], cut)
     assert np.array_equal(views["Windows of 7 × 7", "second shifted"]["reads"], then(cut, shifted))
+
+
+def test_it_leaves_the_random_numbers_of_others_alone():
+    before = torch.get_rng_state()
+    atlas(2, 2)
+    assert torch.equal(torch.get_rng_state(), before)
