@@ -27,7 +27,7 @@ class _Room:
         return here and tokens == self.used < self.keys.shape[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KVCache:
     """What causal attention remembers of the tokens so far: their keys and values, nothing summarised.
 
@@ -38,7 +38,7 @@ class KVCache:
 
     keys: torch.Tensor
     values: torch.Tensor
-    room: _Room | None = field(default=None, repr=False, compare=False)
+    room: _Room | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Tokens held."""

@@ -20,6 +20,7 @@ def depthwise_conv2d(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
         x.device.type == "cpu"
         and torch.is_grad_enabled()
         and conv.weight.requires_grad
+        and x.numel() > 0  # the weight's gradient has as many groups as images
         and not torch.compiler.is_compiling()
     )
     if slow_backward and is_plain(conv, nn.Conv2d):

@@ -44,3 +44,9 @@ def test_gradients_in_bfloat16():
     for a, b, true in zip(ours, theirs, exact, strict=True):
         assert a.dtype == torch.float32
         assert (a - true).norm() <= max(1.5 * (b - true).norm(), 0.01 * true.norm())
+
+
+def test_an_empty_batch_has_zero_gradients():
+    conv = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+    (gradient,) = torch.autograd.grad(depthwise_conv2d(conv, torch.zeros(0, 4, 4, 6)).sum(), [conv.weight])
+    assert not gradient.any()
