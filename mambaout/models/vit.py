@@ -49,9 +49,15 @@ class ViTConfig:
         require(min(self.dim, self.depth, self.num_heads) > 0, "dim, depth and num_heads must be positive", self)
         require(self.token_mixer in TOKEN_MIXERS, f"token_mixer must be one of {', '.join(TOKEN_MIXERS)}", self)
         require(self.token_order in TOKEN_ORDERS, f"token_order must be one of {', '.join(TOKEN_ORDERS)}", self)
+        require(
+            self.token_order == "raster" or self.token_mixer == "causal_attention",
+            "only causal attention depends on the token_order",
+            self,
+        )
         require(0 < self.patch_size <= self.image_size, "patch_size must lie in 1..image_size", self)
         require(self.image_size % self.patch_size == 0, "image_size must be a multiple of patch_size", self)
         require(self.num_classes >= 0, "num_classes must be 0 or more", self)
+        require(self.in_chans > 0, "in_chans must be positive", self)
 
 
 class ViT(nn.Module):
@@ -102,7 +108,7 @@ class ViT(nn.Module):
         """All blocks on raster-ordered tokens (B, L, dim), each reading them along its own route."""
         if self.config.token_order == "raster":
             return self.blocks(x)
-        orders = routes(self.config.token_order, height, width).to(x.device)  # (R, L)
+        orders = routes(self.config.token_order, height, width, x.device)  # (R, L)
         back = inverse(orders)
         for i, block in enumerate(self.blocks):
             order, unorder = orders[i % len(orders)], back[i % len(orders)]

@@ -167,6 +167,8 @@ def test_initialisation_is_the_authors():
         (lambda: mambaout.create_model("mambaout_zepto", num_classes=-1), "num_classes must be 0 or more"),
         (lambda: mambaout.create_model("mambaout_zepto", features_only=True, out_indices=(4,)), "stages 0..1"),
         (lambda: mambaout.create_model("vit_ti", image_size=30), "multiple of patch_size"),
+        (lambda: mambaout.create_model("vit_ti", token_order="random"), "only causal attention depends"),
+        (lambda: mambaout.create_model("vit_ti", in_chans=0), "in_chans must be positive"),
         (lambda: mambaout.create_model("mambaout_zepto", pretrained=True), "no released weights for mambaout_zepto"),
     ],
 )
