@@ -53,7 +53,7 @@ def config_hash(config: Any) -> str:
 def write_results(study: str, rows: Iterable[Result]) -> Path:
     """Replace the study's result file, whole or not at all."""
     path = data_dir() / "results" / f"{study}.csv"
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Result)], lineterminator="\n")
@@ -78,5 +78,8 @@ def device_name(device: torch.device) -> str:
 def _commit() -> str:
     """The checkout's git commit, with "+" behind it when files differ from it."""
     git = ["git", "-C", str(data_dir()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    answer = subprocess.run(git, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or "unknown"
+    try:
+        answer = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git here
+        answer = ""
+    return answer or "unknown"

@@ -124,7 +124,7 @@ def _append(path: Path, rows: list[Result], hashes: Mapping[str, str]) -> list[R
 
     The file is read anew under a lock: several processes may work on a study, each with variants of its own.
     """
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         old = read_results(path.stem) if path.exists() else []
         kept = [row for row in old if row.config == hashes.get(row.variant, row.config)]

@@ -96,6 +96,12 @@ def test_rows_name_their_circumstances() -> None:
     assert row.config == record.config_hash(Config(10)) != record.config_hash(Config(11))
 
 
+def test_a_result_is_written_where_there_is_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    execute(study([], a=10), seeds=1, device="cpu")
+    assert read_results("try")[0].commit == "unknown"
+
+
 def test_a_broken_file_is_named_and_left_alone(data: Path) -> None:
     execute(study([], a=10), seeds=1, device="cpu")
     path = data / "results" / "try.csv"
