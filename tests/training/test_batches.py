@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import tiny_data, tiny_recipe
 
+from mambaout.models import create_model
 from mambaout.training import Augment, Data, Tensors
 from mambaout.training.batches import FolderBatches, MemoryBatches, Order, Preparation, Share
 from mambaout.training.photos import training_transform
@@ -60,6 +61,12 @@ def test_batches_are_normalised_and_targets_are_probabilities():
     ((_, mixed),) = next(memory()(1, 1))
     torch.testing.assert_close(mixed.sum(1), torch.ones(16))
     assert (mixed > 0).sum(1).max() == 2
+
+
+def test_a_model_for_rgb_that_was_made_for_grey_images_gets_grey_images():
+    model = create_model("mambaout_femto", in_chans=1, num_classes=10)
+    x = Preparation.of(model).normalise(torch.full((2, 1, 5, 5), 0.449))
+    assert x.shape == (2, 1, 5, 5) and x.abs().max() < 1e-5
 
 
 class Fresh(Tensors):
