@@ -1,7 +1,6 @@
 """Two kinds of memory (the paper's Figure 2): keys and values that pile up, and a state that is rewritten."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,18 +53,6 @@ def _record(raw: Mapping[str, Any], index: int) -> dict[str, Any]:
     state = _matrix(record, "state", where, (length, record["d_state"]))
     record["state"] = quantise(state, max(state.max(), 1e-12))
     return record
-
-
-def _image(photo: ArrayLike) -> str:
-    """(S, S, 3) uint8 -> a WebP as a data address."""
-    from PIL import Image
-
-    pixels = np.asarray(photo)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.shape[0] != pixels.shape[1]:
-        raise ValueError(f"photo must be a square image (S, S, 3) of uint8; got {pixels.dtype} {pixels.shape}.")
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "WEBP", quality=82, method=6)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 class MemoryStepper(anywidget.AnyWidget):
@@ -146,12 +133,14 @@ class MemoryStepper(anywidget.AnyWidget):
             raise ValueError(f"text must have at least {max(lengths)} characters; got {len(text)}.")
         if odd := [(d, h) for d in widths for h in heads if d % h]:
             raise ValueError(f"every number of heads must divide every width; {odd[0][1]} does not divide {odd[0][0]}.")
+        if (shape := np.shape(photo))[:1] != shape[1:2]:
+            raise ValueError(f"photo must be a square image (S, S, 3); got {shape}.")
         chosen = {"d_state": max(states) if d_state is None else d_state, "length": length or max(lengths)}
         for key, known in (("d_state", states), ("length", lengths)):
             if chosen[key] not in known:
                 raise ValueError(f"{key!r} must be one of {', '.join(map(str, sorted(known)))}; got {chosen[key]!r}.")
         super().__init__(
-            photo=_image(photo),
+            photo=base.webp(photo),
             photo_name=base.text(photo_name),
             text=text[: max(lengths)],
             records=clean,

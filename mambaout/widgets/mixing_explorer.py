@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 
 from . import base
 
+DIRECTIONS = ("reads", "read_by")
+
 _MIXER = {
     "group": base.text,
     "name": base.text,
@@ -59,7 +61,7 @@ class MixingExplorer(anywidget.AnyWidget):
     mixer = traitlets.Unicode().tag(sync=True)
     view = traitlets.Int().tag(sync=True)
     token = traitlets.Int().tag(sync=True)
-    direction = traitlets.Enum(("reads", "read_by"), "reads").tag(sync=True)
+    direction = traitlets.Enum(DIRECTIONS, "reads").tag(sync=True)
     path = traitlets.Bool(True).tag(sync=True)
 
     def __init__(
@@ -99,7 +101,7 @@ class MixingExplorer(anywidget.AnyWidget):
             mixer=first,
             view=view,
             token=height // 2 * width + width // 2 if token is None else token,
-            direction=direction,
+            direction=base.known(direction, DIRECTIONS, "direction"),
         )
 
 

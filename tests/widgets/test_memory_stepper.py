@@ -76,7 +76,7 @@ def test_a_wrong_record_is_named(memories, change, words):
     [
         ({"text": "short"}, "text must have at least 9 characters; got 5"),
         ({"widths": (64, 100), "heads": (1, 8)}, "every width; 8 does not divide 100"),
-        ({"photo": np.zeros((4, 5, 3), np.uint8)}, "(S, S, 3) of uint8; got uint8 (4, 5, 3)"),
+        ({"photo": np.zeros((4, 5, 3), np.uint8)}, "square image (S, S, 3); got (4, 5, 3)"),
         ({"d_state": 3}, "'d_state' must be one of 2, 6; got 3"),
         ({"source": "foto"}, "Unknown source 'foto'; did you mean one of photo"),
     ],

@@ -60,6 +60,7 @@ def test_a_wrong_view_is_named(mixing, change, words):
         ({"mixer": "Vom"}, "Unknown mixer 'Vom'; did you mean one of Vim"),
         ({"mixer": "Vim", "view": 3}, "view must be from 0 to 2, as Vim has 3; got 3"),
         ({"token": 20}, "token must be from 0 to 19; got 20"),
+        ({"direction": "read"}, "Unknown direction 'read'; did you mean one of reads"),
         ({"photo": np.zeros((4, 4))}, "an image must be (H, W, 3) of uint8"),
     ],
 )
