@@ -92,7 +92,7 @@ def stamps(split: Split, count: int, *, size: int = 64, division: int = 0, seed:
         seed: of scale, place, rotation, colours and background.
 
     Raises:
-        ValueError: another split, a count or a size below 1, or a negative seed or division.
+        ValueError: another split, a count below 1, a size below 8, or a negative seed or division.
         DataError: a file is missing, truncated, altered or no image.
     """
     if split not in get_args(Split):

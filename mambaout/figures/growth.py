@@ -11,8 +11,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mambaout.figures import style
 
-MARKERS = "osD^vPX*"
-
 
 def growth(
     groups: Mapping[str, Mapping[float, Sequence[float]]],
@@ -44,7 +42,7 @@ def growth(
             numbers = np.concatenate([np.asarray(places, dtype=float), *values])
             if not places or any(len(v) == 0 for v in values) or not (np.isfinite(numbers) & (numbers > 0)).all():
                 raise ValueError(f"{label}: expected positive, finite numbers at every place, got {dict(points)}")
-            look = {"color": colours[i % len(colours)], "marker": MARKERS[i % len(MARKERS)]}
+            look = {"color": colours[i % len(colours)], "marker": style.MARKERS[i % len(style.MARKERS)]}
             ax.plot(places, [np.median(v) for v in values], label=label, markersize=5, **look)
             dots = [(x, v) for x, some in zip(places, values, strict=True) if len(some) > 1 for v in some]
             ax.plot(*np.array(dots).reshape(-1, 2).T, linestyle="", markersize=2.5, alpha=0.5, **look)

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 # A page on a phone is about 360 CSS pixels wide: 10.5 points on 5.2 inches are then 10 pixels.
 WIDTH = 5.2  # inches
 FONT_SIZE = 10.5  # points
+MARKERS = "osD^vPX*"  # of curves, so that not colour alone parts them
 
 _RC: dict[Any, Any] = {
     "figure.dpi": 130,
