@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
-from mambaout.layers.attention import Attention
+from mambaout.layers.attention import Attention, KVCache
 
 Mask = Callable[[int, int, torch.device | None], torch.Tensor]
 
@@ -84,3 +84,7 @@ class MaskedAttention(Attention):
         q, k, v = self._heads(x.flatten(1, 2))  # each (B, heads, L, D / heads)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask(height, width, x.device))
         return self.proj(y.transpose(1, 2).flatten(2)).view_as(x)
+
+    def step(self, x: torch.Tensor, cache: KVCache | None = None) -> tuple[torch.Tensor, KVCache]:
+        """Not possible: a mask may allow tokens that come later."""
+        raise ValueError("attention with a mask reads an image as a whole; only Attention(causal=True) has steps")

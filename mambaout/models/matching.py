@@ -23,7 +23,8 @@ def match_parameters(config: MambaOutConfig, parameters: int) -> MambaOutConfig:
     mixer reads (``conv_ratio``). One more hidden channel in every block is the smallest step.
 
     Raises:
-        ValueError: even the narrowest blocks, in which every hidden channel is mixed, have more parameters.
+        ValueError: even the narrowest blocks, in which every hidden channel is mixed, have more parameters; or blocks
+            wider than any in use have fewer.
     """
 
     def at(ratio: float) -> MambaOutConfig:
@@ -35,4 +36,5 @@ def match_parameters(config: MambaOutConfig, parameters: int) -> MambaOutConfig:
     while (high - low) * max(config.dims) > 0.5:  # until nothing but rounding is left
         middle = (low + high) / 2
         low, high = (middle, high) if count(at(middle)) <= parameters else (low, middle)
+    require(high < WIDEST, f"{parameters:,} parameters are too many for an expansion ratio below {WIDEST:g}", config)
     return min((at(low), at(high)), key=lambda candidate: abs(count(candidate) - parameters))

@@ -10,12 +10,24 @@ import platform
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mambaout.datasets.files import data_dir
+
+
+@cache
+def current_commit() -> str:
+    """The checkout's git commit when this was first asked for, with "+" behind it when files differed from it."""
+    git = ["git", "-C", str(data_dir()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    try:
+        answer = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git here
+        answer = ""
+    return answer or "unknown"
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Result:
     device: str
     seconds: float
     torch: str = dataclasses.field(default_factory=lambda: torch.__version__)
-    commit: str = dataclasses.field(default_factory=lambda: _commit())
+    commit: str = dataclasses.field(default_factory=current_commit)
     date: str = dataclasses.field(default_factory=lambda: datetime.date.today().isoformat())
 
 
@@ -73,13 +85,3 @@ def device_name(device: torch.device) -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def _commit() -> str:
-    """The checkout's git commit, with "+" behind it when files differ from it."""
-    git = ["git", "-C", str(data_dir()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    try:
-        answer = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git here
-        answer = ""
-    return answer or "unknown"

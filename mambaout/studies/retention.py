@@ -17,7 +17,8 @@ from functools import cache
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from filelock import FileLock
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional as F
 
@@ -27,7 +28,7 @@ from mambaout.datasets.files import data_dir
 from mambaout.layers import MambaBlock, SelectiveSSM
 from mambaout.layers.downsample import NORM_EPS
 from mambaout.studies.runner import Study
-from mambaout.training import loop, optim
+from mambaout.training import checkpoint, loop, optim
 
 PATCH, CHANNELS = 8, 3
 SHOWN_PHOTO = "chelsea"  # not trained on
@@ -286,11 +287,12 @@ def keep(config: RetentionConfig, model: Reader) -> None:
     path = data_dir() / WEIGHTS
     path.parent.mkdir(exist_ok=True)
     prefix = f"{config.name}."
-    weights = load_file(path) if path.exists() else {}
-    weights = {key: tensor for key, tensor in weights.items() if not key.startswith(prefix)}
-    weights |= {prefix + key: tensor.half().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    save_file(dict(sorted(weights.items())), path)
-    path.chmod(0o644)  # safetensors makes it readable by its owner only
+    own = {prefix + key: tensor.half().cpu() for key, tensor in model.state_dict().items()}
+    with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep another reader
+        held = load_file(path) if path.exists() else {}
+        held = {key: tensor for key, tensor in held.items() if not key.startswith(prefix)}
+        content = save(dict(sorted((held | own).items())))
+        checkpoint.write_whole(path, lambda file: file.write(content))
 
 
 STATES = (4, 16)

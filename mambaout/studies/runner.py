@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 import mambaout.studies
 from mambaout.datasets.files import data_dir
-from mambaout.studies.record import Result, config_hash, device_name, write_results
+from mambaout.studies.record import Result, config_hash, current_commit, device_name, write_results
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,11 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
         is replaced.
 
     Raises:
-        ValueError: no variant is left to run.
+        ValueError: no variant is chosen, or no seed.
     """
+    if seeds < 1:
+        raise ValueError(f"a study needs at least one seed, got {seeds}")
+    current_commit()  # now: what is edited while the study runs is not what runs
     everything = study.large if large else study.variants
     chosen = {name: config for name, config in everything.items() if only in name}
     if not chosen:

@@ -163,7 +163,7 @@ def peaks(config: ScalingConfig) -> dict[str, float]:
         return {}
     numbers = ",".join(map(str, config.lengths))
     command = [sys.executable, "-m", __name__, config.mixer, str(config.dim), numbers, str(config.memory_limit)]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    lines = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     return {name: float(value) for name, value in (line.split("=") for line in lines)}
 
 

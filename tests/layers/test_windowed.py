@@ -60,3 +60,8 @@ def test_masks_equal_loops_over_pairs_of_tokens(height, width, size, dilation, s
 def test_impossible_masks_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_mask_has_no_steps():
+    with pytest.raises(ValueError, match="reads an image as a whole"):
+        MaskedAttention(8, 2, MASKS[next(iter(MASKS))]).step(torch.zeros(1, 8))

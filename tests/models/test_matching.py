@@ -39,3 +39,8 @@ def test_it_counts_what_is_built():
 def test_too_small_a_model_is_refused():
     with pytest.raises(ValueError, match="100 parameters are too few: the narrowest has"):
         match_parameters(MODELS["mambaout_zepto"], 100)
+
+
+def test_too_large_a_model_is_refused():
+    with pytest.raises(ValueError, match="parameters are too many for an expansion ratio below 64"):
+        match_parameters(MODELS["mambaout_zepto"], 10**9)

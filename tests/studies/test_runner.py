@@ -79,6 +79,11 @@ def test_processes_may_share_a_study() -> None:
     assert values() == {("a", 0): 10, ("b", 0): 20}
 
 
+def test_refuses_to_run_nothing() -> None:
+    with pytest.raises(ValueError, match="at least one seed, got 0"):
+        execute(study([], a=10), seeds=0)
+
+
 def test_large_variants_run_only_when_asked_for() -> None:
     calls: list[tuple[float, int]] = []
     small = study(calls, a=10)
