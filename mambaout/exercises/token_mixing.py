@@ -48,6 +48,8 @@ def _layers(answer: Any) -> None:
         case = f"For {height} x {width} tokens and a {kernel} x {kernel} kernel came {found}"
         if found in (math.ceil(steps / kernel), math.ceil(steps / (kernel - 1))):
             raise NotYet(f"{case}. On each side of a token lies only half of the kernel: {reach} tokens.")
+        if found == math.ceil((height + width - 2) / reach):
+            raise NotYet(f"{case}. A square kernel also steps diagonally: it covers rows and columns at the same time.")
         if found == math.ceil((min(height, width) - 1) / reach):
             raise NotYet(f"{case}, enough for the shorter side only.")
         if found == math.ceil((steps + 1) / reach):
@@ -66,6 +68,8 @@ def _spiral(answer: Any) -> None:
         found = answer(height, width)
         found = found.tolist() if isinstance(found, torch.Tensor) else list(found)
         case, tokens = f"{height} x {width} tokens", height * width
+        if any(isinstance(token, tuple | list) for token in found):
+            raise NotYet(f"For {case} came {found[0]} first. Return one number for each token, row * width + column.")
         if sorted(found) != list(range(tokens)):
             twice = sorted({token for token in found if found.count(token) > 1})
             if twice:

@@ -64,6 +64,7 @@ def test_wrong_masks(wrong, hint):
     [
         (lambda h, w, k: math.ceil((max(h, w) - 1) / k), "only half of the kernel"),
         (lambda h, w, k: math.ceil((max(h, w) - 1) / (k - 1)), "only half of the kernel"),
+        (lambda h, w, k: math.ceil((h + w - 2) / (k // 2)), "also steps diagonally"),
         (lambda h, w, k: math.ceil((h - 1) / (k // 2)), "enough for the shorter side only"),
         (lambda h, w, k: math.ceil(max(h, w) / (k // 2)), "are 6 steps, not 7"),
         (lambda h, w, k: (max(h, w) - 1) // (k // 2), "a part of a layer is a layer"),
@@ -101,6 +102,8 @@ def snake(height, width):
         (snake, "leave a ring before all of it is read"),
         (lambda h, w: peel(h, w)[::-1], "begin at token 0"),
         (lambda h, w: peel(h, w)[:-1], "are missing"),
+        (lambda h, w: [divmod(token, w) for token in peel(h, w)], "row * width + column"),
+        (lambda h, w: torch.tensor([divmod(token, w) for token in peel(h, w)]), "row * width + column"),
     ],
 )
 def test_wrong_spirals(wrong, hint):
