@@ -12,7 +12,7 @@ Code name      paper        meaning
 length         L            tokens
 dim            D            channels of a token
 ratio          r_L          quadratic over linear part, Eq. 7
-threshold      tau, 6 D     tokens from which a sequence is long
+threshold      tau, 6 D     tokens above which a sequence is long
 """
 
 import math
