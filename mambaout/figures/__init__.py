@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from mambaout.figures.classification import confusion_matrix, image_grid
 from mambaout.figures.growth import growth
+from mambaout.figures.overlay import map_over_image
 from mambaout.figures.seeds import seed_curves, seed_dots
 from mambaout.figures.training import accuracy_curve, training_curve
 
-__all__ = ["accuracy_curve", "confusion_matrix", "growth", "image_grid", "seed_curves", "seed_dots", "training_curve"]
+__all__ = [
+    "accuracy_curve",
+    "confusion_matrix",
+    "growth",
+    "image_grid",
+    "map_over_image",
+    "seed_curves",
+    "seed_dots",
+    "training_curve",
+]
