@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import imports, models, scan
+from benchmarks import imports, models, receptive_field, scan
 from mambaout.studies.record import device_name
 
 RESULTS = Path(__file__).with_name("results")
@@ -29,11 +29,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer cases and runs; nothing is written")
     quick = parser.parse_args().quick
-    machine = {"processor": device_name(torch.device("cpu")), "torch": torch.__version__, "date": datetime.date.today().isoformat()}
+    machine = {
+        "processor": device_name(torch.device("cpu")),
+        "torch": torch.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
     if torch.cuda.is_available():
         machine["GPU"] = torch.cuda.get_device_name()
     rows: list[dict[str, object]] = []
-    for part in (imports, models, scan):
+    for part in (imports, models, receptive_field, scan):
         print(f"{part.__name__} ...", flush=True)
         rows += part.run(quick)
     table = markdown(machine, rows)
