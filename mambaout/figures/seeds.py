@@ -31,12 +31,11 @@ def seed_dots(
         raise ValueError("seed_dots needs at least one group")
     with style.theme():
         ax = style.axes(ax, height=0.9 + 0.42 * len(groups))
-        colours = sns.color_palette()
+        colour = sns.color_palette()[0]  # the labels tell the groups apart
         if reference is not None:
             ax.axvline(reference, color="0.35", linewidth=1.2)
         for row, values in enumerate(groups.values()):
             interval = mean_interval(values)
-            colour = colours[row % len(colours)]
             ax.plot(interval.mean, row, "D", color=colour, markersize=6, zorder=3)
             ax.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2.4)
             dots = np.asarray(values, dtype=float)
