@@ -31,6 +31,9 @@ MODELS: dict[str, Config] = {
     "mambaout_zepto": MambaOutConfig(depths=(1, 3), dims=(32, 64), **_SMALL_IMAGES),
     "mambaout_atto": MambaOutConfig(depths=(2, 4), dims=(48, 96), **_SMALL_IMAGES),
     "mambaout_atto64": MambaOutConfig(depths=(2, 2, 4), dims=(32, 64, 128), **_SMALL_IMAGES | {"in_chans": 3}),
+    # The same network with weights trained on Fashion-MNIST (data/weights/README.md), and its twin with the SSM.
+    "mambaout_fashion": MambaOutConfig(depths=(2, 4), dims=(48, 96), **_SMALL_IMAGES),
+    "visual_mamba_fashion": MambaOutConfig((2, 4), (48, 96), token_mixer="mamba", d_state=4, **_SMALL_IMAGES),
     # The SSM in the same macro-architecture: hierarchical with VMamba's scan, isotropic with Vim's.
     "visual_mamba_zepto": MambaOutConfig((1, 3), (32, 64), token_mixer="mamba", scan="cross", **_SMALL_IMAGES),
     "visual_mamba_iso": MambaOutConfig((4,), (64,), token_mixer="mamba", scan="bidirectional", **_SMALL_IMAGES),
@@ -61,8 +64,9 @@ def create_model(
 
     Args:
         name: one of :func:`list_models`.
-        pretrained: load the released ImageNet weights. With another ``num_classes`` the last layer stays
-            fresh; with another ``in_chans`` the first convolution's weights are summed or repeated.
+        pretrained: load the released ImageNet weights, or those that this book trained on Fashion-MNIST (of
+            "mambaout_fashion" and "visual_mamba_fashion"). With another ``num_classes`` the last layer stays fresh;
+            with another ``in_chans`` the first convolution's weights are summed or repeated.
         num_classes: outputs; 0 returns features before the last layer.
         in_chans: channels of the images.
         features_only: return the stages' maps, a list of (B, C, H, W), instead of logits.
@@ -100,7 +104,7 @@ def create_model(
 
 
 def pretrained_cfg(name: str, config: Config) -> dict[str, Any]:
-    """How to prepare images, in timm's keys; ``url`` where released weights exist."""
+    """How to prepare images, in timm's keys; ``url`` or ``file`` (below data/) where there are trained weights."""
     rgb = config.in_chans == 3
     cfg: dict[str, Any] = {
         "architecture": name,
@@ -110,6 +114,8 @@ def pretrained_cfg(name: str, config: Config) -> dict[str, Any]:
     }
     if name in weights.RELEASED:
         cfg |= {"url": weights.RELEASED[name], "input_size": (3, 224, 224), "crop_pct": 1.0, "interpolation": "bicubic"}
+    if name in weights.OWN:
+        cfg |= {"file": weights.OWN[name], "input_size": (1, 28, 28)}
     return cfg
 
 

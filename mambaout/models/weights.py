@@ -33,6 +33,9 @@ RELEASED = {
     for size in ("femto", "kobe", "tiny", "small", "base")
 }
 
+# Trained for this book on Fashion-MNIST: files below data/, each with its card in data/weights/README.md.
+OWN = {name: f"weights/{name}.safetensors" for name in ("mambaout_fashion", "visual_mamba_fashion")}
+
 _FROM_TIMM = (
     (r"head\.pre_logits\.fc\.", "head.fc1."),
     (r"head\.pre_logits\.norm\.", "head.hidden_norm."),
@@ -163,31 +166,36 @@ def load_weights(
 
 
 def load_released(model: nn.Module, name: str) -> None:
-    """Load the released ImageNet weights of ``name``, adapting the two layers that the task may change."""
-    if name not in RELEASED:
-        raise WeightsError(f"no released weights for {name}; there are some for {', '.join(RELEASED)}")
-    try:
-        state = from_timm(read_state_dict(fetch_checkpoint(RELEASED[name])))
-    except DownloadError as error:
-        raise WeightsError(str(error)) from error
+    """Load the released weights of ``name``, or this book's own, adapting the two layers that a task may change."""
+    if name in OWN:
+        from mambaout.datasets.files import find  # which itself needs mambaout.models
+
+        state = read_state_dict(find(OWN[name]))
+    elif name in RELEASED:
+        try:
+            state = from_timm(read_state_dict(fetch_checkpoint(RELEASED[name])))
+        except DownloadError as error:
+            raise WeightsError(str(error)) from error
+    else:
+        raise WeightsError(f"no released weights for {name}; there are some for {', '.join([*RELEASED, *OWN])}")
     load_weights(model, adapt(state, model))
 
 
 def adapt(state: StateDict, model: nn.Module) -> StateDict:
-    """Fit ImageNet weights to the model's ``in_chans`` and ``num_classes``.
+    """Fit trained weights to the model's ``in_chans`` and ``num_classes``.
 
-    Fewer or more image channels take the RGB filters summed (1 channel) or repeated and scaled, so that a grey
-    image gives what its RGB copy gave; another number of classes keeps the model's fresh last layer.
+    Fewer or more image channels take the trained filters summed (1 channel) or repeated and scaled, so that a grey
+    image gives what its RGB copy gave, and the reverse; another number of classes keeps the model's fresh last layer.
     """
     own = model.state_dict()
     state = dict(state)
-    filters = state["stem.conv1.weight"]  # (dim / 2, 3, 3, 3)
-    in_chans = own["stem.conv1.weight"].shape[1]
+    filters = state["stem.conv1.weight"]  # (dim / 2, trained channels, 3, 3)
+    trained, in_chans = filters.shape[1], own["stem.conv1.weight"].shape[1]
     if in_chans == 1:
         state["stem.conv1.weight"] = filters.sum(dim=1, keepdim=True)
-    elif in_chans != 3:
-        repeated = filters.repeat(1, -(-in_chans // 3), 1, 1)[:, :in_chans]
-        state["stem.conv1.weight"] = repeated * (3 / in_chans)
+    elif in_chans != trained:
+        repeated = filters.repeat(1, -(-in_chans // trained), 1, 1)[:, :in_chans]
+        state["stem.conv1.weight"] = repeated * (trained / in_chans)
     if "head.fc2.weight" in own and own["head.fc2.weight"].shape == state["head.fc2.weight"].shape:
         return state
     state = {name: tensor for name, tensor in state.items() if not name.startswith("head.fc2.")}

@@ -30,7 +30,7 @@ class Model:
         name: one of `mambaout.list_models()`.
         drop_path_rate: stochastic depth of the last block. By default the paper's value for that model, else 0.
         settings: any other settings of the model, such as "dims=(48,96)" "kernel_size=5".
-        pretrained: start from the released ImageNet weights.
+        pretrained: start from the released ImageNet weights, or from those of the book.
     """
 
     name: str = "mambaout_femto"

@@ -132,7 +132,11 @@ def test_visual_mambas_are_hierarchical_and_isotropic():
         name: [tuple(m.shape[1:]) for m in mambaout.create_model(name).forward_intermediates(torch.randn(1, 1, 28, 28))]
         for name in mambaout.list_models("visual_mamba_*")
     }
-    assert maps == {"visual_mamba_zepto": [(32, 14, 14), (64, 7, 7)], "visual_mamba_iso": [(64, 14, 14)]}
+    assert maps == {
+        "visual_mamba_fashion": [(48, 14, 14), (96, 7, 7)],
+        "visual_mamba_zepto": [(32, 14, 14), (64, 7, 7)],
+        "visual_mamba_iso": [(64, 14, 14)],
+    }
 
 
 def test_vit_at_another_size_interpolates_positions():
