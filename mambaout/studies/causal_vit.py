@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from mambaout.datasets import fashion_mnist
 from mambaout.models import create_model
+from mambaout.studies.images import accuracy, initialise, mirrored, normalise
 from mambaout.studies.runner import Study
 from mambaout.training import loop, optim
 
@@ -49,38 +50,6 @@ class CausalViTConfig:
     lr: float = 4e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
-
-
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """uint8 (N, 28, 28) -> float (N, 1, 28, 28) in [-1, 1]."""
-    return images[:, None].float() / 127.5 - 1
-
-
-def mirrored(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image (N, 1, H, W) mirrored with probability 1/2."""
-    mirror = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) < 0.5
-    return torch.where(mirror, images.flip(-1), images)
-
-
-@torch.no_grad()
-def initialise(model: nn.Module) -> None:
-    """Weights of standard deviation about 1 / sqrt(3 inputs), as PyTorch draws them, and positions that stand out.
-
-    The models of this library start at 0.02, made for widths of hundreds; at a width of 32 they would hardly learn
-    in the few steps of this study.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            module.reset_parameters()
-    nn.init.normal_(model.get_parameter("pos_embed"), std=0.4)
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
-    """Share of images (N, 1, H, W) that get their label (N,)."""
-    model.eval()
-    right = [model(x).argmax(-1) == y for x, y in zip(images.split(500), labels.split(500), strict=True)]
-    return torch.cat(right).float().mean().item()
 
 
 def run(config: CausalViTConfig, seed: int, device: torch.device) -> dict[str, float]:

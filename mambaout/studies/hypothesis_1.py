@@ -1,0 +1,241 @@
+"""Does the SSM help image classification? MambaOut, and the same network with another token mixer in each block.
+
+The paper's Hypothesis 1. All variants share the macro-architecture (stem, two stages, downsampling, head), the block
+around the mixer, the recipe and, with the same seed, the images and their order. Where the Gated CNN block has
+``Conv(Z)``, the variants have
+
+- ``gated_cnn``: just that (MambaOut);
+- ``ssm_raster``, ``ssm_bidirectional``, ``ssm_cross``, ``ssm_local``: SSM(GELU(Conv(Z))), the SSM along the routes of
+  that scan (:mod:`mambaout.layers.scans`);
+- ``attention``, ``causal_attention``: attention in the SSM's place;
+- ``identity``: Z itself. Only the stem's and the downsampling's convolutions then mix tokens: the floor.
+
+What a mixer adds in parameters, narrower linear layers take away (``match_parameters``). A variant's name is the data,
+a slash, and the mixer. ``fashion_mnist`` has 49 tokens in the first stage and 16 in the second, ``stamps``
+256 and 64; each seed of ``stamps`` also holds other cut-outs back for the test.
+
+Rows: ``accuracy`` (a fraction of all test images), ``accuracy_1`` and so on (after each epoch, of the first 2,000 test
+images), ``train_loss`` (mean of the last 50 steps), ``params``, ``macs`` (of one image), and ``step_ms``, the median
+time of an optimiser step: on a CPU the processor's time, all threads added up, which other programs hardly change; on a
+GPU the time that passed. The weights of ``stamps`` at seed 0 are kept in ``data/weights/hypothesis_1/``.
+"""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from mambaout.analysis.cost import count_macs, count_parameters
+from mambaout.datasets import fashion_mnist
+from mambaout.datasets.files import data_dir, find
+from mambaout.datasets.stamps import CLASSES, stamps
+from mambaout.models import MambaOut, MambaOutConfig
+from mambaout.models.matching import count, match_parameters
+from mambaout.studies.images import accuracy, initialise, mirrored, normalise
+from mambaout.studies.runner import Study
+from mambaout.training import loop, optim
+from mambaout.training.devices import keep_freed_memory
+
+Images = tuple[torch.Tensor, torch.Tensor]  # (N, 1 or 3, H, W) uint8 or (N, H, W) uint8, and labels (N,)
+
+WEIGHTS = "weights/hypothesis_1"
+QUICK = 2_000  # test images that the curve is drawn with
+
+
+@dataclass(frozen=True)
+class Hypothesis1Config:
+    """One run of the study.
+
+    Attributes:
+        data: "fashion_mnist" (28 x 28, grey) or "stamps" (64 x 64, RGB).
+        token_mixer, scan, depths, dims, stem_stride, d_state, head_dim: see :class:`~mambaout.models.MambaOutConfig`.
+        images, epochs, batch_size: training images of an epoch, and passes. Those of Fashion-MNIST are a random part
+            and half of them are mirrored; stamps are composed anew for every epoch.
+        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
+        label_smoothing: of the cross entropy.
+    """
+
+    data: str = "fashion_mnist"
+    token_mixer: str = "gated_cnn"
+    scan: str = "raster"
+    depths: tuple[int, ...] = (1, 2)
+    dims: tuple[int, ...] = (32, 64)
+    stem_stride: int = 4
+    d_state: int = 2
+    head_dim: int = 32
+    images: int = 10_000
+    epochs: int = 6
+    batch_size: int = 64
+    lr: float = 3e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+
+
+def model_config(config: Hypothesis1Config) -> MambaOutConfig:
+    """The model, with as nearly as possible the parameters of MambaOut at the paper's expansion ratio of 8/3."""
+    shared = ("depths", "dims", "stem_stride", "d_state", "head_dim")
+    plain = MambaOutConfig(
+        **{name: getattr(config, name) for name in shared},
+        num_classes=len(CLASSES),  # ten in both sets
+        in_chans=3 if config.data == "stamps" else 1,
+    )
+    mixed = dataclasses.replace(plain, token_mixer=config.token_mixer, scan=config.scan)
+    return match_parameters(mixed, count(plain)) if mixed != plain else plain
+
+
+def fresh(config: Hypothesis1Config, seed: int = 0) -> MambaOut:
+    """The model before training."""
+    torch.manual_seed(seed)
+    model = MambaOut(model_config(config))
+    initialise(model)
+    return model
+
+
+def trained(mixer: str) -> MambaOut:
+    """The model that the study trained on the stamps with seed 0, in evaluation mode.
+
+    Takes images (B, 3, 64, 64) as :func:`mambaout.studies.images.normalise` makes them.
+
+    Args:
+        mixer: one of :data:`MIXERS`.
+
+    Raises:
+        ValueError: an unknown mixer (the known ones are listed).
+    """
+    if mixer not in MIXERS:
+        raise ValueError(f"unknown mixer {mixer!r}; the study has {', '.join(MIXERS)}")
+    model = fresh(STUDY.variants[f"stamps/{mixer}"])
+    model.load_state_dict(load_file(find(f"{WEIGHTS}/{mixer}.safetensors")))
+    return model.eval()
+
+
+@lru_cache(maxsize=1)
+def load_data(data: str, images: int, epochs: int, seed: int) -> tuple[list[Images], Images]:
+    """The training images of each epoch, and the test images. One seed is kept for the variants that follow."""
+    if data == "stamps":
+        train = [stamps("train", images, division=seed, seed=1 + epoch) for epoch in range(epochs)]
+        held_out = stamps("test", QUICK, division=seed)
+        return [(part.images, part.labels) for part in train], (held_out.images, held_out.labels)
+    everything, test = fashion_mnist("train"), fashion_mnist("test")
+    chosen = torch.randperm(len(everything.images), generator=torch.Generator().manual_seed(seed))[:images]
+    return [(everything.images[chosen], everything.labels[chosen])] * epochs, (test.images, test.labels)
+
+
+def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str, float]:
+    """Train one model and test it."""
+    if device.type == "cpu":
+        keep_freed_memory()
+    train, test = load_data(config.data, config.images, config.epochs, seed)
+    test_images, test_labels = normalise(test[0]).to(device), test[1].to(device)
+    model = fresh(config, seed).to(device)
+    draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for every variant
+
+    def batches() -> Iterator[Images]:
+        for images, labels in train:
+            for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
+                x = normalise(images[batch])
+                yield (x if config.data == "stamps" else mirrored(x, draw)).to(device), labels[batch].to(device)
+
+    def loss(model: torch.nn.Module, batch: Images) -> torch.Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
+
+    per_epoch = optim.batches_per_epoch(config.images, config.batch_size)
+    curve: dict[str, float] = {}
+
+    def on_step(step: int, _: float) -> None:
+        if step % per_epoch == 0:
+            curve[f"accuracy_{step // per_epoch}"] = accuracy(model, test_images[:QUICK], test_labels[:QUICK])
+
+    timed = Timed(loop.Local(model, loss), device)
+    steps = config.epochs * per_epoch
+    optimizer = optim.adamw(model, config.lr, config.weight_decay)
+    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
+    losses = loop.fit(model, batches(), loss, optimizer, schedule, clip_norm=1.0, on_step=on_step, backend=timed)
+    if config in KEPT and seed == 0:
+        keep(config, model)
+    return {
+        "accuracy": accuracy(model, test_images, test_labels),
+        **curve,
+        "train_loss": sum(losses[-50:]) / len(losses[-50:]),
+        "params": float(count_parameters(model)),
+        "macs": float(count_macs(model, *test_images.shape[1:])),
+        "step_ms": 1e3 * statistics.median(timed.seconds),
+    }
+
+
+class Timed:
+    """A backend of the training loop that notes how long each forward and backward pass takes."""
+
+    def __init__(self, backend: loop.Local[Images], device: torch.device) -> None:
+        self.backend, self.device = backend, device
+        self.seconds: list[float] = []
+
+    def _clock(self) -> float:
+        if self.device.type != "cuda":
+            return time.process_time()
+        torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def gradients(self, batch: Images) -> float:
+        """See :class:`mambaout.training.loop.Backend`."""
+        start = self._clock()
+        value = self.backend.gradients(batch)
+        self.seconds.append(self._clock() - start)
+        return value
+
+    def clip(self, norm: float) -> None:
+        """See :class:`mambaout.training.loop.Backend`."""
+        self.backend.clip(norm)
+
+
+def keep(config: Hypothesis1Config, model: MambaOut) -> None:
+    """Write the weights to the repository's data, whole or not at all."""
+    folder = data_dir() / WEIGHTS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{KEPT[config]}.safetensors"
+    partial = path.with_suffix(".partial")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+MIXERS: dict[str, dict[str, str]] = {
+    "gated_cnn": {},
+    "ssm_raster": {"token_mixer": "mamba"},
+    "ssm_bidirectional": {"token_mixer": "mamba", "scan": "bidirectional"},
+    "ssm_cross": {"token_mixer": "mamba", "scan": "cross"},
+    "ssm_local": {"token_mixer": "mamba", "scan": "local"},
+    "attention": {"token_mixer": "attention"},
+    "causal_attention": {"token_mixer": "causal_attention"},
+    "identity": {"token_mixer": "identity"},
+}
+
+
+def _variants(**data: Hypothesis1Config) -> dict[str, Hypothesis1Config]:
+    return {
+        f"{name}/{mixer}": dataclasses.replace(config, data=name, **settings)  # type: ignore[arg-type]
+        for name, config in data.items()
+        for mixer, settings in MIXERS.items()
+    }
+
+
+_LARGE = Hypothesis1Config(
+    depths=(2, 4), dims=(64, 128), stem_stride=2, d_state=16, images=60_000, epochs=30, batch_size=256
+)
+
+STUDY = Study(
+    "hypothesis_1",
+    _variants(fashion_mnist=Hypothesis1Config(), stamps=Hypothesis1Config(images=8_000, epochs=8, batch_size=32)),
+    run,
+    large={
+        name.replace("/", "_large/"): config
+        for name, config in _variants(fashion_mnist=_LARGE, stamps=dataclasses.replace(_LARGE, images=20_000, stem_stride=4)).items()
+    },
+)
+
+KEPT = {STUDY.variants[f"stamps/{mixer}"]: mixer for mixer in MIXERS}  # whose weights of seed 0 are kept

@@ -1,0 +1,87 @@
+"""The variants of Hypothesis 1 differ in their token mixer alone; images, their order and the parameters are shared."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from mambaout.models.matching import count
+from mambaout.studies import hypothesis_1
+from mambaout.studies.hypothesis_1 import MIXERS, STUDY, Hypothesis1Config, fresh, load_data, model_config, run
+
+CPU = torch.device("cpu")
+
+
+def test_there_are_eight_mixers_on_two_sets() -> None:
+    assert len(MIXERS) == 8
+    for variants, suffix in ((STUDY.variants, ""), (STUDY.large, "_large")):
+        assert set(variants) == {f"{data}{suffix}/{mixer}" for data in ("fashion_mnist", "stamps") for mixer in MIXERS}
+
+
+@pytest.mark.parametrize("name", [*STUDY.variants, *STUDY.large])
+def test_parameters_are_matched_within_one_percent(name: str) -> None:
+    config = ({**STUDY.variants, **STUDY.large})[name]
+    plain = model_config(dataclasses.replace(config, token_mixer="gated_cnn", scan="raster"))
+    assert plain.expansion_ratio == 8 / 3
+    assert abs(count(model_config(config)) / count(plain) - 1) < 0.01
+
+
+@pytest.mark.parametrize("data", ["fashion_mnist", "stamps"])
+def test_variants_differ_in_the_mixer_and_its_width_alone(data: str) -> None:
+    settings = [
+        {**dataclasses.asdict(model_config(STUDY.variants[f"{data}/{mixer}"])), "token_mixer": "", "scan": "",
+         "expansion_ratio": 0}
+        for mixer in MIXERS
+    ]  # fmt: skip
+    assert all(other == settings[0] for other in settings)
+    recipes = [
+        {**dataclasses.asdict(STUDY.variants[f"{data}/{mixer}"]), "token_mixer": "", "scan": ""} for mixer in MIXERS
+    ]
+    assert all(other == recipes[0] for other in recipes)
+
+
+def test_a_seed_decides_the_images_and_the_cut_outs_held_back() -> None:
+    (train, *_), test = load_data("stamps", 40, 2, 0)
+    again, _ = load_data("stamps", 40, 2, 0)
+    assert torch.equal(train[0], again[0][0]) and not torch.equal(again[0][0], again[1][0]), "each epoch is new"
+    assert len(test[0]) == hypothesis_1.QUICK
+    (other, *_), other_test = load_data("stamps", 40, 2, 1)
+    assert not torch.equal(train[0], other[0]) and not torch.equal(test[0], other_test[0])
+    (first, second), _ = load_data("fashion_mnist", 30, 2, 3)
+    assert torch.equal(first[0], second[0]) and first[0].shape == (30, 28, 28)
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Hypothesis1Config:
+    """One short run, which keeps its weights in a folder of its own."""
+    config = Hypothesis1Config("stamps", images=64, epochs=2, batch_size=32)
+    monkeypatch.setattr(hypothesis_1, "KEPT", {config: "gated_cnn"})
+    monkeypatch.setattr(hypothesis_1, "QUICK", 50)
+    monkeypatch.setattr(hypothesis_1, "data_dir", lambda: tmp_path)
+    load_data.cache_clear()
+    yield config
+    load_data.cache_clear()
+
+
+def test_a_run_is_repeatable_and_keeps_its_weights(small: Hypothesis1Config, tmp_path, monkeypatch) -> None:
+    first = run(small, 0, CPU)
+    assert first.keys() == {"accuracy", "accuracy_1", "accuracy_2", "train_loss", "params", "macs", "step_ms"}
+    assert first["accuracy"] == first["accuracy_2"], "the curve ends where the run does"
+    assert first["step_ms"] > 0
+    path = tmp_path / hypothesis_1.WEIGHTS / "gated_cnn.safetensors"
+    weights = path.read_bytes()
+    again = run(small, 0, CPU)
+    assert {**first, "step_ms": 0} == {**again, "step_ms": 0} and path.read_bytes() == weights
+
+    monkeypatch.setattr(hypothesis_1, "find", lambda name: tmp_path / name)
+    model = hypothesis_1.trained("gated_cnn")
+    assert not model.training
+    before = fresh(small).state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    run(small, 1, CPU)
+    assert path.read_bytes() == weights, "only seed 0 is kept"
+
+
+def test_an_unknown_mixer_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown mixer 'ssm'; the study has gated_cnn, ssm_raster"):
+        hypothesis_1.trained("ssm")
