@@ -227,6 +227,7 @@ def _variants(**data: Hypothesis1Config) -> dict[str, Hypothesis1Config]:
 _LARGE = Hypothesis1Config(
     depths=(2, 4), dims=(64, 128), stem_stride=2, d_state=16, images=60_000, epochs=30, batch_size=256
 )
+_LARGE_STAMPS = dataclasses.replace(_LARGE, images=20_000, stem_stride=4)
 
 STUDY = Study(
     "hypothesis_1",
@@ -234,7 +235,7 @@ STUDY = Study(
     run,
     large={
         name.replace("/", "_large/"): config
-        for name, config in _variants(fashion_mnist=_LARGE, stamps=dataclasses.replace(_LARGE, images=20_000, stem_stride=4)).items()
+        for name, config in _variants(fashion_mnist=_LARGE, stamps=_LARGE_STAMPS).items()
     },
 )
 
