@@ -5,6 +5,8 @@ around the mixer, the recipe and, with the same seed, the images and their order
 ``Conv(Z)``, the variants have
 
 - ``gated_cnn``: just that (MambaOut);
+- ``conv_gelu``: GELU(Conv(Z)), a Mamba block without its SSM: Eq. 11 brings this activation along with the SSM, and
+  this variant tells the effects of the two apart;
 - ``ssm_raster``, ``ssm_bidirectional``, ``ssm_cross``, ``ssm_local``: SSM(GELU(Conv(Z))), the SSM along the routes of
   that scan (:mod:`mambaout.layers.scans`);
 - ``attention``, ``causal_attention``: attention in the SSM's place;
@@ -25,16 +27,18 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.nn import functional as F
 
 from mambaout.analysis.cost import count_macs, count_parameters
 from mambaout.datasets import fashion_mnist
 from mambaout.datasets.files import data_dir, find
 from mambaout.datasets.stamps import CLASSES, stamps
+from mambaout.layers import MambaBlock
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
 from mambaout.studies.images import accuracy, initialise, mirrored, normalise
@@ -54,7 +58,8 @@ class Hypothesis1Config:
 
     Attributes:
         data: "fashion_mnist" (28 x 28, grey) or "stamps" (64 x 64, RGB).
-        token_mixer, scan, depths, dims, stem_stride, d_state, head_dim: see :class:`~mambaout.models.MambaOutConfig`.
+        token_mixer: see :class:`~mambaout.models.MambaOutConfig`; or "conv_gelu".
+        scan, depths, dims, stem_stride, d_state, head_dim: see :class:`~mambaout.models.MambaOutConfig`.
         images, epochs, batch_size: training images of an epoch, and passes. Those of Fashion-MNIST are a random part
             and half of them are mirrored; stamps are composed anew for every epoch.
         lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
@@ -77,6 +82,7 @@ class Hypothesis1Config:
     label_smoothing: float = 0.1
 
 
+@cache
 def model_config(config: Hypothesis1Config) -> MambaOutConfig:
     """The model, with as nearly as possible the parameters of MambaOut at the paper's expansion ratio of 8/3."""
     shared = ("depths", "dims", "stem_stride", "d_state", "head_dim")
@@ -85,14 +91,22 @@ def model_config(config: Hypothesis1Config) -> MambaOutConfig:
         num_classes=len(CLASSES),  # ten in both sets
         in_chans=3 if config.data == "stamps" else 1,
     )
+    if config.token_mixer == "gated_cnn":
+        return plain
+    if config.token_mixer == "conv_gelu":  # as many as in the Gated CNN: `fresh` takes the SSM out
+        return dataclasses.replace(plain, token_mixer="mamba")
     mixed = dataclasses.replace(plain, token_mixer=config.token_mixer, scan=config.scan)
-    return match_parameters(mixed, count(plain)) if mixed != plain else plain
+    return match_parameters(mixed, count(plain))
 
 
 def fresh(config: Hypothesis1Config, seed: int = 0) -> MambaOut:
     """The model before training."""
     torch.manual_seed(seed)
     model = MambaOut(model_config(config))
+    if config.token_mixer == "conv_gelu":
+        for block in model.modules():
+            if isinstance(block, MambaBlock):
+                block.ssm = nn.Identity()  # type: ignore[assignment]
     initialise(model)
     return model
 
@@ -142,7 +156,7 @@ def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str,
                 x = normalise(images[batch])
                 yield (x if config.data == "stamps" else mirrored(x, draw)).to(device), labels[batch].to(device)
 
-    def loss(model: torch.nn.Module, batch: Images) -> torch.Tensor:
+    def loss(model: nn.Module, batch: Images) -> torch.Tensor:
         return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
 
     per_epoch = optim.batches_per_epoch(config.images, config.batch_size)
@@ -206,6 +220,7 @@ def keep(config: Hypothesis1Config, model: MambaOut) -> None:
 
 MIXERS: dict[str, dict[str, str]] = {
     "gated_cnn": {},
+    "conv_gelu": {"token_mixer": "conv_gelu"},
     "ssm_raster": {"token_mixer": "mamba"},
     "ssm_bidirectional": {"token_mixer": "mamba", "scan": "bidirectional"},
     "ssm_cross": {"token_mixer": "mamba", "scan": "cross"},

@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from mambaout.analysis.cost import count_parameters
+from mambaout.layers import GatedCNNBlock, SelectiveSSM
 from mambaout.models.matching import count
 from mambaout.studies import hypothesis_1
 from mambaout.studies.hypothesis_1 import MIXERS, STUDY, Hypothesis1Config, fresh, load_data, model_config, run
@@ -12,8 +14,8 @@ from mambaout.studies.hypothesis_1 import MIXERS, STUDY, Hypothesis1Config, fres
 CPU = torch.device("cpu")
 
 
-def test_there_are_eight_mixers_on_two_sets() -> None:
-    assert len(MIXERS) == 8
+def test_there_are_nine_mixers_on_two_sets() -> None:
+    assert len(MIXERS) == 9
     for variants, suffix in ((STUDY.variants, ""), (STUDY.large, "_large")):
         assert set(variants) == {f"{data}{suffix}/{mixer}" for data in ("fashion_mnist", "stamps") for mixer in MIXERS}
 
@@ -23,7 +25,7 @@ def test_parameters_are_matched_within_one_percent(name: str) -> None:
     config = ({**STUDY.variants, **STUDY.large})[name]
     plain = model_config(dataclasses.replace(config, token_mixer="gated_cnn", scan="raster"))
     assert plain.expansion_ratio == 8 / 3
-    assert abs(count(model_config(config)) / count(plain) - 1) < 0.01
+    assert abs(count_parameters(fresh(config)) / count(plain) - 1) < 0.01
 
 
 @pytest.mark.parametrize("data", ["fashion_mnist", "stamps"])
@@ -38,6 +40,20 @@ def test_variants_differ_in_the_mixer_and_its_width_alone(data: str) -> None:
         {**dataclasses.asdict(STUDY.variants[f"{data}/{mixer}"]), "token_mixer": "", "scan": ""} for mixer in MIXERS
     ]
     assert all(other == recipes[0] for other in recipes)
+
+
+def test_conv_gelu_is_a_mamba_block_without_its_ssm() -> None:
+    plain, activated, mamba = (
+        fresh(STUDY.variants[f"stamps/{mixer}"]) for mixer in ("gated_cnn", "conv_gelu", "ssm_raster")
+    )
+    shapes = [{name: p.shape for name, p in model.named_parameters()} for model in (plain, activated)]
+    assert shapes[0] == shapes[1]
+    assert not any(isinstance(module, SelectiveSSM) for module in activated.modules())
+    assert any(isinstance(module, SelectiveSSM) for module in mamba.modules())
+    z = torch.randn(2, 5, 6, 32)
+    block, bare = activated.stages[0].blocks[0], plain.stages[0].blocks[0]
+    bare.load_state_dict(block.state_dict())
+    torch.testing.assert_close(block.token_mixer(z), torch.nn.functional.gelu(GatedCNNBlock.token_mixer(bare, z)))
 
 
 def test_a_seed_decides_the_images_and_the_cut_outs_held_back() -> None:
@@ -83,5 +99,5 @@ def test_a_run_is_repeatable_and_keeps_its_weights(small: Hypothesis1Config, tmp
 
 
 def test_an_unknown_mixer_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown mixer 'ssm'; the study has gated_cnn, ssm_raster"):
+    with pytest.raises(ValueError, match="unknown mixer 'ssm'; the study has gated_cnn, conv_gelu"):
         hypothesis_1.trained("ssm")
