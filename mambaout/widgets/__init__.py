@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .length_explorer import LengthExplorer
     from .memory_stepper import MemoryStepper
     from .mixing_explorer import MixingExplorer
+    from .recipe_explorer import RecipeExplorer
     from .results_explorer import ResultsExplorer
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LengthExplorer",
     "MemoryStepper",
     "MixingExplorer",
+    "RecipeExplorer",
     "ResultsExplorer",
 ]
 
@@ -29,6 +31,7 @@ _MODULES = {
     "LengthExplorer": "length_explorer",
     "MemoryStepper": "memory_stepper",
     "MixingExplorer": "mixing_explorer",
+    "RecipeExplorer": "recipe_explorer",
     "ResultsExplorer": "results_explorer",
 }
 

@@ -149,3 +149,18 @@ def _mixing() -> dict[str, Any]:
 def mixing(_mixing: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a MixingExplorer."""
     return copy.deepcopy(_mixing)
+
+
+@pytest.fixture
+def training_recipes() -> dict[str, Any]:
+    """The two recipes of the chapter on training, and two speeds."""
+    from mambaout.training import RECIPES
+
+    fields = ("batch_size", "epochs", "warmup_epochs", "cooldown_epochs", "lr", "lr_batch", "warmup_lr", "min_lr")
+    rows = [
+        {"label": name, "images": images, "weight_decay": RECIPES[name].weight_decay}
+        | {field: getattr(RECIPES[name], field) for field in fields}
+        for name, images in (("imagenet", 1_281_167), ("fashion_mnist", 60_000))
+    ]
+    speeds = [{"label": "slow", "images_per_second": 10.0}, {"label": "fast", "images_per_second": 2000.0}]
+    return {"recipes": rows, "speeds": speeds}
