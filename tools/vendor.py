@@ -1,12 +1,14 @@
 """Refresh the JavaScript libraries kept in the repository, so that readers need neither Node nor a network.
 
-    python tools/vendor.py
+    .venv/bin/python tools/vendor.py
 
 Needs npm. The versions stand here; each library keeps its licence beside it.
 """
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import shutil
 import subprocess
 import tempfile
@@ -14,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-PACKAGES = ["mathjax@3.2.2", "axe-core@4.14.1"]
+PACKAGES = ["mathjax@3.2.2", "axe-core@4.14.1", "onnxruntime-web@1.30.0"]
 
 FILES = {
     # TeX input and HTML output, with the fonts, and the extensions that a rare command loads on demand.
@@ -25,6 +27,14 @@ FILES = {
     # The accessibility checker of the browser tests.
     "axe-core/axe.min.js": "tests/vendor/axe-core/axe.min.js",
     "axe-core/LICENSE": "tests/vendor/axe-core/LICENSE",
+    # Runs models in the page. Not below book/site: the book's extension cuts it into parts that load on demand.
+    "onnxruntime-web/dist/ort.wasm.bundle.min.mjs": "book/lib/onnxruntime/ort.wasm.bundle.min.mjs",
+    "onnxruntime-web/dist/ort-wasm-simd-threaded.wasm": "book/lib/onnxruntime/ort-wasm-simd-threaded.wasm.gz",
+}
+# The npm package of ONNX Runtime comes without its licence and notices; the Python package has them.
+PYTHON_FILES = {
+    "LICENSE": "book/lib/onnxruntime/LICENSE",
+    "ThirdPartyNotices.txt": "book/lib/onnxruntime/ThirdPartyNotices.txt.gz",
 }
 
 
@@ -38,8 +48,21 @@ def main() -> None:
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(origin, copy)
             else:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(origin, copy)
+                copy_file(origin, copy)
+    spec = importlib.util.find_spec("onnxruntime")
+    if spec is None or spec.origin is None:
+        raise SystemExit("The licence of ONNX Runtime comes from its Python package: run this with .venv/bin/python.")
+    for source, target in PYTHON_FILES.items():
+        copy_file(Path(spec.origin).with_name(source), ROOT / target)
+
+
+def copy_file(origin: Path, copy: Path) -> None:
+    """Copy a file; to a name that ends in .gz, compress it on the way (the same bytes each time)."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if copy.suffix == ".gz" != origin.suffix:
+        copy.write_bytes(gzip.compress(origin.read_bytes(), compresslevel=9, mtime=0))
+    else:
+        shutil.copyfile(origin, copy)
 
 
 if __name__ == "__main__":

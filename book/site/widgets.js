@@ -9,16 +9,60 @@
   const STATE = "application/vnd.jupyter.widget-state+json";
   const VIEW = "application/vnd.jupyter.widget-view+json";
 
-  const decode = (base64) => new DataView(Uint8Array.from(atob(base64), (c) => c.charCodeAt(0)).buffer);
+  function decode(base64) {
+    const text = atob(base64);
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i); // much faster than Uint8Array.from
+    return new DataView(bytes.buffer);
+  }
+
+  // What a figure loads on demand comes in scripts of base64 text, which also load from file://. Each of them calls
+  // bookParcel with its name.
+  const arrivals = new Map(); // name of a script on its way -> what to do with its text
+  const underway = new Map(); // address -> promise, so that two figures can ask for the same
+  globalThis.bookParcel = (name, base64) => arrivals.get(name)?.(base64);
+
+  function fetchPart(url) {
+    if (!underway.has(url)) {
+      const part = new Promise((resolve, reject) => {
+        const script = document.createElement("script");
+        // After bookParcel was called, rejecting does nothing.
+        const settle = () => (script.remove(), reject(new Error(`${url} could not be loaded`)));
+        arrivals.set(url.split("/").at(-1), (base64) => resolve(decode(base64)));
+        Object.assign(script, { src: url, onload: settle, onerror: settle });
+        document.head.append(script);
+      });
+      underway.set(url, part.finally(() => underway.delete(url)));
+    }
+    return underway.get(url);
+  }
+
+  /** A function that loads a buffer of `bytes`, telling `progress` the bytes so far and in all. */
+  function onDemand({ parts, bytes }) {
+    async function load(progress = () => {}) {
+      const content = new Uint8Array(bytes);
+      let done = 0;
+      progress(done, bytes);
+      for (const url of parts) {
+        const part = await fetchPart(url);
+        content.set(new Uint8Array(part.buffer), done);
+        done += part.byteLength;
+        progress(done, bytes);
+      }
+      return new DataView(content.buffer);
+    }
+    return Object.assign(load, { bytes });
+  }
 
   class Model {
     constructor({ state, buffers = [] }) {
       this.state = state;
       this.listeners = new Map();
       this.widget_manager = { get_model: async (id) => models.get(id.replace(/^IPY_MODEL_/, "")) };
-      for (const { path, data } of buffers) {
+      for (const buffer of buffers) {
+        const { path } = buffer;
         const parent = path.slice(0, -1).reduce((value, key) => value[key], state);
-        parent[path.at(-1)] = decode(data);
+        parent[path.at(-1)] = buffer.parts ? onDemand(buffer) : decode(buffer.data);
       }
     }
     get(key) {

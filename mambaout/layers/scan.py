@@ -1,11 +1,13 @@
 """`selective_scan`: the state space model of Mamba over a whole sequence (Equations 2 and 3).
 
-Three forms give the same numbers: `scan_reference` (sequential, for reading and testing), `scan_chunked` (pure
-PyTorch, every device) and `scan_triton` (CUDA). This module checks the arguments and takes the fastest.
+Four forms give the same numbers: `scan_reference` (sequential, for reading and testing), `scan_chunked` (pure
+PyTorch, every device), `scan_triton` (CUDA) and `scan_parallel` (for graphs that leave PyTorch). This module checks
+the arguments and takes the fastest.
 """
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Literal, overload
 
@@ -13,9 +15,23 @@ import torch
 from torch import Tensor
 
 from .scan_chunked import selective_scan_chunked
+from .scan_parallel import selective_scan_parallel
 from .scan_reference import selective_scan_step
 
-__all__ = ["selective_scan", "selective_scan_step"]
+__all__ = ["parallel_scan", "selective_scan", "selective_scan_step"]
+
+_in_parallel = False
+
+
+@contextmanager
+def parallel_scan() -> Iterator[None]:
+    """Inside this `with` block every selective scan is the parallel form, which a tracer records as a small graph."""
+    global _in_parallel
+    before, _in_parallel = _in_parallel, True
+    try:
+        yield
+    finally:
+        _in_parallel = before
 
 
 @cache
@@ -136,6 +152,9 @@ def selective_scan(
     `scan_reference.zero_order_hold` is Equation 1's exact form.
     """
     _check(u, delta, A, B, C, D, initial_state)
+    if _in_parallel:
+        y, last_state = selective_scan_parallel(u, delta, A, B, C, D, initial_state)
+        return (y, last_state) if return_last_state else y
     # An empty batch has no program to launch.
     scan = _cuda_scan() if u.is_cuda and u.numel() else selective_scan_chunked
     if torch.compiler.is_compiling():

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .architecture_explorer import ArchitectureExplorer
     from .block_diagram import BlockDiagram
     from .length_explorer import LengthExplorer
+    from .live_explorer import LiveExplorer
     from .memory_stepper import MemoryStepper
     from .mixing_explorer import MixingExplorer
     from .recipe_explorer import RecipeExplorer
@@ -19,6 +20,7 @@ __all__ = [
     "ArchitectureExplorer",
     "BlockDiagram",
     "LengthExplorer",
+    "LiveExplorer",
     "MemoryStepper",
     "MixingExplorer",
     "RecipeExplorer",
@@ -29,6 +31,7 @@ _MODULES = {
     "ArchitectureExplorer": "architecture_explorer",
     "BlockDiagram": "block_diagram",
     "LengthExplorer": "length_explorer",
+    "LiveExplorer": "live_explorer",
     "MemoryStepper": "memory_stepper",
     "MixingExplorer": "mixing_explorer",
     "RecipeExplorer": "recipe_explorer",

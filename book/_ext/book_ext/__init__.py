@@ -6,7 +6,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from . import accessibility, address, execution, ledger
+from . import accessibility, address, execution, ledger, parcels
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -17,4 +17,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     ledger.setup(app)
     # Late: the theme and other extensions have had their say on the page by then.
     app.connect("html-page-context", accessibility.rewrite_page, priority=900)
+    app.connect("html-page-context", parcels.unload_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

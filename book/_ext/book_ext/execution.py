@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 COMPUTED_WITH = ("mambaout", "data", "requirements.txt")
-RENDERED_WITH = ("book/_ext", "book/_templates", "book/site")
+RENDERED_WITH = ("book/_ext", "book/_templates", "book/lib", "book/site")
 
 
 def hash_of(root: Path, sources: tuple[str, ...]) -> str:

@@ -1,0 +1,197 @@
+"""A model made ready for the page: two ONNX graphs that read their weights from the model's own file.
+
+`forward` gives the class probabilities, the maps of the stages and the branches inside each block; `gradient` gives
+what one output reads: the vector-Jacobian product of the maps, as in :mod:`mambaout.analysis.receptive_field`. Both
+take switches: a number for each part of each block, 1 with it and 0 without.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mambaout.export.operators import translate
+from mambaout.export.tracing import trace
+from mambaout.layers import GatedCNNBlock, MambaBlock
+from mambaout.layers.downsample import convolve
+from mambaout.layers.scan import parallel_scan
+from mambaout.models.mambaout import MambaOut
+
+WEIGHTS = "weights.safetensors"  # how the graphs call the file that they read
+PARTS = ("gate", "conv", "ssm")
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """What the page needs of one model.
+
+    Attributes:
+        forward: an ONNX graph, image (1, C, H, W) and switches (blocks, parts) -> probabilities (1, classes), `map0`,
+            `map1`, ... (1, C, H, W), and `block0`, ... (1, 2 hidden, H, W): the gate, then the channels that pass, then
+            the convolved ones.
+        gradient: another, image, switches and `cotangent0`, ... of the maps' shapes -> `field` (H, W): the sum over the
+            image's channels of \\|d (sum of cotangent * map) / d image\\|.
+        weights: the .safetensors file that both read.
+        maps: the shape (C, H, W) of each stage's map.
+        blocks: for each block its `stage`, its height and width, and how many channels are `gate`, `identity` and
+            `convolved`.
+        parts: what the columns of the switches turn off.
+        signs: for each stage the random signs of the channels with which a receptive field is measured (C,).
+        mean, std: how grey values from 0 to 1 are normalised.
+    """
+
+    forward: bytes
+    gradient: bytes
+    weights: bytes
+    maps: list[list[int]]
+    blocks: list[dict[str, int]]
+    parts: list[str]
+    signs: list[list[int]]
+    mean: float
+    std: float
+
+    def write(self, folder: str | Path) -> None:
+        """`forward.onnx`, `gradient.onnx` and the weights that both read."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in (("forward.onnx", self.forward), ("gradient.onnx", self.gradient), (WEIGHTS, self.weights)):
+            (folder / name).write_bytes(content)
+
+
+class Opened(nn.Module):
+    """A MambaOut whose blocks have switches and show their branches.
+
+    With all switches at 1 it computes what the model computes, from the same parameters.
+    """
+
+    def __init__(self, model: MambaOut) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, switches: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Image (1, C, H, W), switches (blocks, parts) -> probabilities, the stages' maps, the blocks' branches."""
+        x, maps, branches = self.model.stem(image), [], []
+        for stage in self.model.stages:
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x, inside = switched(block, x, switches[len(branches)])
+                branches.append(inside.permute(0, 3, 1, 2))
+            maps.append(x.permute(0, 3, 1, 2))
+        return self.model.head(x).softmax(-1), maps, branches
+
+
+def switched(block: GatedCNNBlock, x: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
+    """One block with its parts blended in.
+
+    Off, the gate multiplies by 1, and the convolution and the SSM hand on what they receive.
+
+    Args:
+        block: without or with an SSM.
+        x: (B, H, W, dim).
+        on: (parts,), 1 or 0 for the gate, the convolution and the SSM, or anything between.
+
+    Returns:
+        The block's output (B, H, W, dim), and its branches (B, H, W, 2 hidden).
+    """
+    gate, identity, z = block.fc1(block.norm(x)).split(block.split, dim=-1)
+    gate = on[0] * F.gelu(gate) + (1 - on[0])
+    mixed = on[1] * convolve(block.conv, z) + (1 - on[1]) * z
+    if isinstance(block, MambaBlock):
+        local = F.gelu(mixed)
+        mixed = on[2] * block.mix(local) + (1 - on[2]) * local
+    y = x + block.fc2(gate * torch.cat((identity, mixed), dim=-1))
+    return y, torch.cat((gate, identity, mixed), dim=-1)
+
+
+def live_model(model: nn.Module, weights: str | Path) -> LiveModel:
+    """Export a MambaOut for the page.
+
+    Args:
+        model: a MambaOut of Gated CNN or Mamba blocks.
+        weights: the .safetensors file that it was loaded from; names and shapes are compared.
+
+    Raises:
+        ValueError: another kind of model, or a file that does not fit it.
+    """
+    blocks = [block for stage in getattr(model, "stages", []) for block in stage.blocks]
+    if not isinstance(model, MambaOut) or any(type(block) not in (GatedCNNBlock, MambaBlock) for block in blocks):
+        raise ValueError(f"expected a MambaOut of Gated CNN or Mamba blocks, got {type(model).__name__}")
+    content = Path(weights).read_bytes()
+    opened = Opened(model).eval()
+    parameters = dict(opened.named_parameters())
+    tensors = external(content, {name.removeprefix("model."): p for name, p in parameters.items()})
+    parameters = {name: p.detach() for name, p in parameters.items()}
+    parts = list(PARTS[: 3 if isinstance(blocks[0], MambaBlock) else 2])
+    cfg: dict[str, Any] = getattr(model, "pretrained_cfg")
+    image = torch.zeros(1, *cfg["input_size"])
+    switches = torch.ones(len(blocks), len(parts))
+    with parallel_scan(), torch.no_grad():
+        _, maps, branches = opened(image, switches)
+
+        def forward(p: Mapping[str, Tensor], image: Tensor, switches: Tensor) -> tuple[Tensor, ...]:
+            probabilities, maps, branches = torch.func.functional_call(opened, dict(p), (image, switches))
+            return (probabilities, *maps, *branches)
+
+        def gradient(p: Mapping[str, Tensor], image: Tensor, switches: Tensor, *cotangents: Tensor) -> Tensor:
+            def maps_of(image: Tensor) -> tuple[Tensor, ...]:
+                return tuple(torch.func.functional_call(opened, dict(p), (image, switches))[1])
+
+            _, pullback = torch.func.vjp(maps_of, image)
+            (found,) = pullback(cotangents)
+            return found.abs().sum((0, 1))  # (H, W)
+
+        with torch.enable_grad():
+            asked = trace(gradient, parameters, image, switches, *maps)
+        given = trace(forward, parameters, image, switches)
+    stages, inside = [f"map{i}" for i in range(len(maps))], [f"block{i}" for i in range(len(branches))]
+    cotangents = [f"cotangent{i}" for i in range(len(maps))]
+    inputs = ["image", "switches"]
+    generators = [torch.Generator().manual_seed(0) for _ in maps]
+    return LiveModel(
+        translate(given, tensors, inputs, ["probabilities", *stages, *inside]).SerializeToString(),
+        translate(asked, tensors, [*inputs, *cotangents], ["field"]).SerializeToString(),
+        content,
+        [list(y.shape[1:]) for y in maps],
+        [
+            {"stage": i, "height": maps[i].shape[2], "width": maps[i].shape[3], "gate": block.split[0],
+             "identity": block.split[1], "convolved": block.split[2]}
+            for i, stage in enumerate(model.stages) for block in stage.blocks
+        ],
+        parts,
+        # The draws of receptive_field.effective_receptive_field for its first image.
+        [(torch.randint(0, 2, (y.shape[1],), generator=g) * 2 - 1).tolist() for y, g in zip(maps, generators, strict=True)],
+        float(cfg["mean"][0]),
+        float(cfg["std"][0]),
+    )  # fmt: skip
+
+
+def external(content: bytes, parameters: Mapping[str, Tensor]) -> list[onnx.TensorProto]:
+    """ONNX tensors that lie in a .safetensors file, for parameters in their order.
+
+    The format: the length of a JSON header as a little-endian 64-bit integer, the header with each tensor's type,
+    shape and place, then the numbers.
+
+    Raises:
+        ValueError: a parameter that is not in the file with this shape as float32.
+    """
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    tensors = []
+    for name, parameter in parameters.items():
+        entry = header.get(name)
+        if entry is None or entry["shape"] != list(parameter.shape) or entry["dtype"] != "F32":
+            raise ValueError(f"the file of weights holds no {name} of {tuple(parameter.shape)} in float32: {entry}")
+        start, end = entry["data_offsets"]
+        tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=parameter.shape)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", WEIGHTS), ("offset", 8 + length + start), ("length", end - start)):
+            tensor.external_data.add(key=key, value=str(value))
+        tensors.append(tensor)
+    return tensors
