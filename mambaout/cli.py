@@ -152,6 +152,34 @@ def evaluate(
     return 0
 
 
+@app.command
+def export(
+    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    out: Path,
+    weights: Path | None = None,
+    image_size: int | None = None,
+    classes: int | None = None,
+    live: bool = False,
+) -> int:
+    """Write a model as an ONNX file, compared with PyTorch by ONNX Runtime.
+
+      mambaout export mambaout_fashion --out mambaout_fashion.onnx
+      mambaout export mambaout_tiny --weights mine.safetensors --classes 37 --out mine.onnx
+
+    Args:
+        name: the model.
+        out: the file to write; with --live, a folder.
+        weights: your own weights; the released ones by default.
+        image_size: height and width of the images; what the model was trained at by default.
+        classes: outputs of the model, where your weights have others than the released ones.
+        live: write the two graphs that the book's page runs, class probabilities and exact receptive fields.
+    """
+    from mambaout.commands.export import run_export, run_live
+
+    run_live(name, out) if live else run_export(name, out, weights, image_size, classes)
+    return 0
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit code; `args` are those of the process by default."""
     try:

@@ -62,12 +62,12 @@ def _versions() -> Iterator[Finding]:
     for requirement in requirements:
         # For example: torch>=2.6, or: pandas>=2.2; extra == 'book'
         match = re.match(r"([\w.-]+)>=([\d.]+)(?:.*extra == ['\"](\w+)['\"])?", requirement)
-        if match is None or match[3] not in (None, "train", "book"):
+        if match is None or match[3] not in (None, "export", "train", "book"):
             continue
         package, floor, extra = match.groups()
         target = f"mambaout[{extra}]" if extra else "mambaout"
         cure = f"run `pip install --upgrade '{package}>={floor}'`"
-        purposes = {"train": "for training", "book": "for the chapters"}
+        purposes = {"export": "for ONNX files", "train": "for training", "book": "for the chapters"}
         needed_by = f" ({purposes[extra]}: {target})" if extra else ""
         try:
             version = metadata.version(package)

@@ -61,7 +61,8 @@ class LiveModel:
         """`forward.onnx`, `gradient.onnx` and the weights that both read."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in (("forward.onnx", self.forward), ("gradient.onnx", self.gradient), (WEIGHTS, self.weights)):
+        files = {"forward.onnx": self.forward, "gradient.onnx": self.gradient, WEIGHTS: self.weights}
+        for name, content in files.items():
             (folder / name).write_bytes(content)
 
 
@@ -77,14 +78,22 @@ class Opened(nn.Module):
 
     def forward(self, image: Tensor, switches: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Image (1, C, H, W), switches (blocks, parts) -> probabilities, the stages' maps, the blocks' branches."""
-        x, maps, branches = self.model.stem(image), [], []
-        for stage in self.model.stages:
-            x = stage.downsample(x)
-            for block in stage.blocks:
+        x = self.model.stem(image)
+        maps: list[Tensor] = []
+        branches: list[Tensor] = []
+        for downsample, blocks in stages_of(self.model):
+            x = downsample(x)
+            for block in blocks:
                 x, inside = switched(block, x, switches[len(branches)])
                 branches.append(inside.permute(0, 3, 1, 2))
             maps.append(x.permute(0, 3, 1, 2))
         return self.model.head(x).softmax(-1), maps, branches
+
+
+def stages_of(model: MambaOut) -> list[tuple[nn.Module, list[GatedCNNBlock]]]:
+    """Each stage's downsampling and its blocks."""
+    stages: Any = model.stages
+    return [(stage.downsample, list(stage.blocks)) for stage in stages]
 
 
 def switched(block: GatedCNNBlock, x: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,62 +123,67 @@ def live_model(model: nn.Module, weights: str | Path) -> LiveModel:
     """Export a MambaOut for the page.
 
     Args:
-        model: a MambaOut of Gated CNN or Mamba blocks.
+        model: a MambaOut of Gated CNN blocks, or of Mamba blocks that read in raster order.
         weights: the .safetensors file that it was loaded from; names and shapes are compared.
 
     Raises:
-        ValueError: another kind of model, or a file that does not fit it.
+        ValueError: another kind of model or block, or a file that does not fit it.
     """
-    blocks = [block for stage in getattr(model, "stages", []) for block in stage.blocks]
-    if not isinstance(model, MambaOut) or any(type(block) not in (GatedCNNBlock, MambaBlock) for block in blocks):
-        raise ValueError(f"expected a MambaOut of Gated CNN or Mamba blocks, got {type(model).__name__}")
+    if not isinstance(model, MambaOut):
+        raise ValueError(f"expected a MambaOut, got {type(model).__name__}")
+    blocks = [block for _, inside in stages_of(model) for block in inside]
+    if model.config.scan != "raster" or not all(type(block) in (GatedCNNBlock, MambaBlock) for block in blocks):
+        raise ValueError(f"expected Gated CNN blocks, or Mamba blocks in raster order; got {model.config}")
     content = Path(weights).read_bytes()
     opened = Opened(model).eval()
-    parameters = dict(opened.named_parameters())
+    parameters: dict[str, Tensor] = {name: p.detach() for name, p in opened.named_parameters()}
     tensors = external(content, {name.removeprefix("model."): p for name, p in parameters.items()})
-    parameters = {name: p.detach() for name, p in parameters.items()}
     parts = list(PARTS[: 3 if isinstance(blocks[0], MambaBlock) else 2])
-    cfg: dict[str, Any] = getattr(model, "pretrained_cfg")
+    cfg = model.pretrained_cfg
     image = torch.zeros(1, *cfg["input_size"])
     switches = torch.ones(len(blocks), len(parts))
     with parallel_scan(), torch.no_grad():
         _, maps, branches = opened(image, switches)
 
         def forward(p: Mapping[str, Tensor], image: Tensor, switches: Tensor) -> tuple[Tensor, ...]:
-            probabilities, maps, branches = torch.func.functional_call(opened, dict(p), (image, switches))
-            return (probabilities, *maps, *branches)
+            probabilities, maps, inside = torch.func.functional_call(opened, dict(p), (image, switches))
+            return (probabilities, *maps, *inside)
 
         def gradient(p: Mapping[str, Tensor], image: Tensor, switches: Tensor, *cotangents: Tensor) -> Tensor:
             def maps_of(image: Tensor) -> tuple[Tensor, ...]:
                 return tuple(torch.func.functional_call(opened, dict(p), (image, switches))[1])
 
-            _, pullback = torch.func.vjp(maps_of, image)
+            pullback = torch.func.vjp(maps_of, image)[1]
             (found,) = pullback(cotangents)
             return found.abs().sum((0, 1))  # (H, W)
 
         with torch.enable_grad():
             asked = trace(gradient, parameters, image, switches, *maps)
         given = trace(forward, parameters, image, switches)
-    stages, inside = [f"map{i}" for i in range(len(maps))], [f"block{i}" for i in range(len(branches))]
-    cotangents = [f"cotangent{i}" for i in range(len(maps))]
-    inputs = ["image", "switches"]
-    generators = [torch.Generator().manual_seed(0) for _ in maps]
+    map_names, block_names = [f"map{i}" for i in range(len(maps))], [f"block{i}" for i in range(len(branches))]
+    inputs, asks = ["image", "switches"], [f"cotangent{i}" for i in range(len(maps))]
     return LiveModel(
-        translate(given, tensors, inputs, ["probabilities", *stages, *inside]).SerializeToString(),
-        translate(asked, tensors, [*inputs, *cotangents], ["field"]).SerializeToString(),
-        content,
-        [list(y.shape[1:]) for y in maps],
-        [
-            {"stage": i, "height": maps[i].shape[2], "width": maps[i].shape[3], "gate": block.split[0],
-             "identity": block.split[1], "convolved": block.split[2]}
-            for i, stage in enumerate(model.stages) for block in stage.blocks
+        forward=translate(given, tensors, inputs, ["probabilities", *map_names, *block_names]).SerializeToString(),
+        gradient=translate(asked, tensors, [*inputs, *asks], ["field"]).SerializeToString(),
+        weights=content,
+        maps=[list(y.shape[1:]) for y in maps],
+        blocks=[
+            {"stage": i, "height": y.shape[2], "width": y.shape[3]}
+            | dict(zip(("gate", "identity", "convolved"), block.split, strict=True))
+            for i, ((_, inside), y) in enumerate(zip(stages_of(model), maps, strict=True))
+            for block in inside
         ],
-        parts,
-        # The draws of receptive_field.effective_receptive_field for its first image.
-        [(torch.randint(0, 2, (y.shape[1],), generator=g) * 2 - 1).tolist() for y, g in zip(maps, generators, strict=True)],
-        float(cfg["mean"][0]),
-        float(cfg["std"][0]),
-    )  # fmt: skip
+        parts=parts,
+        signs=[channel_signs(y.shape[1]) for y in maps],
+        mean=float(cfg["mean"][0]),
+        std=float(cfg["std"][0]),
+    )
+
+
+def channel_signs(channels: int) -> list[int]:
+    """The signs that :func:`~mambaout.analysis.receptive_field.effective_receptive_field` draws for a first image."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randint(0, 2, (1, channels), generator=generator) * 2 - 1)[0].tolist()
 
 
 def external(content: bytes, parameters: Mapping[str, Tensor]) -> list[onnx.TensorProto]:

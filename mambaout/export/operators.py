@@ -61,6 +61,12 @@ def shape(node: Node) -> list[int]:
     return list(node.meta["val"].shape)
 
 
+def arguments(node: Node, *defaults: Any, count: int) -> list[Any]:
+    """The first `count` arguments of an operation; those that are not given are the last of the defaults."""
+    given: list[Any] = list(node.args)[:count]
+    return given + list(defaults[len(defaults) - (count - len(given)) :])
+
+
 def _same(op: str) -> Callable[[Translation, Node], None]:
     """An operation that ONNX has under another name, elementwise or on two matrices."""
 
@@ -81,16 +87,17 @@ def _alias(t: Translation, node: Node) -> None:
 
 
 def _getitem(t: Translation, node: Node) -> None:
-    t.names[node] = t.names[node.args[0]][node.args[1]]
+    whole, index = arguments(node, count=2)
+    t.names[node] = t.names[whole][index]
 
 
 def _permute(t: Translation, node: Node) -> None:
-    order = [1, 0] if node.target is aten.t.default else [axis % len(node.args[1]) for axis in node.args[1]]
-    t.emit("Transpose", [t.value(node.args[0])], [node.name], perm=order)
+    x, order = arguments(node, [1, 0], count=2)
+    t.emit("Transpose", [t.value(x)], [node.name], perm=[axis % len(order) for axis in order])
 
 
 def _convolution(t: Translation, node: Node) -> None:
-    x, weight, bias, stride, padding, dilation, transposed, extra, groups = node.args
+    x, weight, bias, stride, padding, dilation, transposed, extra, groups = arguments(node, count=9)
     inputs = [t.value(x), t.value(weight)] + ([] if bias is None else [t.value(bias)])
     options: dict[str, Any] = {"strides": stride, "pads": padding * 2, "dilations": dilation, "group": groups}
     if transposed:
@@ -99,7 +106,7 @@ def _convolution(t: Translation, node: Node) -> None:
 
 
 def _layer_norm(t: Translation, node: Node) -> None:
-    x, sizes, weight, bias, eps = node.args
+    x, sizes, weight, bias, eps = arguments(node, count=5)
     t.names[node] = [node.name, f"{node.name}_mean", f"{node.name}_rstd"]
     inputs = [t.value(x), t.value(weight), t.value(bias)]
     t.emit("LayerNormalization", inputs, t.names[node], axis=-len(sizes), epsilon=eps)
@@ -114,47 +121,39 @@ def _softmax(t: Translation, node: Node) -> None:
 
 
 def _cat(t: Translation, node: Node) -> None:
-    axis = node.args[1] if len(node.args) > 1 else 0
-    t.emit("Concat", [t.value(part) for part in node.args[0]], [node.name], axis=axis)
+    parts, axis = arguments(node, 0, count=2)
+    t.emit("Concat", [t.value(part) for part in parts], [node.name], axis=axis)
 
 
 def _split(t: Translation, node: Node) -> None:
-    x, sizes = node.args[:2]
-    axis = node.args[2] if len(node.args) > 2 else 0
+    x, sizes, axis = arguments(node, 0, count=3)
     t.names[node] = [f"{node.name}_{i}" for i in range(len(sizes))]
     t.emit("Split", [t.value(x), t.constant(sizes, np.int64)], t.names[node], axis=axis)
 
 
 def _slice(t: Translation, node: Node) -> None:
-    x, axis, start, end, step = (*node.args, *(0, None, None, 1)[len(node.args) - 1 :])
+    x, axis, start, end, step = arguments(node, 0, None, None, 1, count=5)
     bounds = ([start or 0], [2**62 if end is None else end], [axis], [step])
     t.emit("Slice", [t.value(x), *(t.constant(bound, np.int64) for bound in bounds)], [node.name])
 
 
 def _select(t: Translation, node: Node) -> None:
-    x, axis, index = node.args
+    x, axis, index = arguments(node, count=3)
     t.emit("Gather", [t.value(x), t.constant(index, np.int64)], [node.name], axis=axis)
 
 
-def _index_select(t: Translation, node: Node) -> None:
-    x, axis, index = node.args
-    t.emit("Gather", [t.value(x), t.value(index)], [node.name], axis=axis)
-
-
 def _pad(t: Translation, node: Node) -> None:
-    x, pads = node.args[:2]  # from the last axis back: before, after, before, after, ...
-    fill = node.args[2] if len(node.args) > 2 else 0.0
+    x, pads, fill = arguments(node, 0.0, count=3)  # pads from the last axis back: before, after, before, ...
     rank = len(shape(node))
     before, after = ([0] * (rank - len(side)) + list(side)[::-1] for side in (pads[0::2], pads[1::2]))
-    pads = t.constant(before + after, np.int64)
-    t.emit("Pad", [t.value(x), pads, t.constant(fill, np.float32)], [node.name])
+    sides = t.constant(before + after, np.int64)
+    t.emit("Pad", [t.value(x), sides, t.constant(fill, np.float32)], [node.name])
 
 
 def _reduce(op: str) -> Callable[[Translation, Node], None]:
     def translate(t: Translation, node: Node) -> None:
-        axes = node.args[1] if len(node.args) > 1 else list(range(len(shape(node.args[0]))))
-        keep = node.args[2] if len(node.args) > 2 else node.kwargs.get("keepdim", False)
-        t.emit(op, [t.value(node.args[0]), t.constant(axes, np.int64)], [node.name], keepdims=int(keep))
+        x, axes, keep = arguments(node, False, count=3)
+        t.emit(op, [t.value(x), t.constant(axes, np.int64)], [node.name], keepdims=int(keep))
 
     return translate
 
@@ -169,11 +168,11 @@ def _reversed_sub(t: Translation, node: Node) -> None:
 
 TABLE: dict[Any, Callable[[Translation, Node], None]] = {
     **dict.fromkeys((aten.add.Tensor, aten.add_.Tensor), _same("Add")),
-    **dict.fromkeys((aten.sub.Tensor, aten.sub_.Tensor), _same("Sub")),
+    aten.sub.Tensor: _same("Sub"),
     aten.rsub.Scalar: _reversed_sub,
-    **dict.fromkeys((aten.mul.Tensor, aten.mul_.Tensor), _same("Mul")),
+    aten.mul.Tensor: _same("Mul"),
     aten.div.Tensor: _same("Div"),
-    **dict.fromkeys((aten.mm.default, aten.bmm.default), _same("MatMul")),
+    aten.mm.default: _same("MatMul"),
     aten.neg.default: _same("Neg"),
     aten.abs.default: _same("Abs"),
     aten.exp.default: _same("Exp"),
@@ -195,7 +194,6 @@ TABLE: dict[Any, Callable[[Translation, Node], None]] = {
     aten.split_with_sizes.default: _split,
     aten.slice.Tensor: _slice,
     aten.select.int: _select,
-    aten.index_select.default: _index_select,
     aten.constant_pad_nd.default: _pad,
     aten.expand.default: _expand,
 }
@@ -221,8 +219,8 @@ def translate(
     for node in graph.nodes:
         if node.op == "call_function":
             t.add(node)
-    (results,) = graph.output_node().args
-    results = [results] if isinstance(results, Node) else list(results)
+    returned: Any = graph.output_node().args[0]
+    results = [returned] if isinstance(returned, Node) else list(returned)
     for name, node in zip(outputs, results, strict=True):
         t.emit("Identity", [t.value(node)], [name])
 
