@@ -13,13 +13,13 @@ function colour(scale, share) {
   return scale[low].map((value, i) => value + (at - low) * (scale[low + 1][i] - value));
 }
 
-/** Writes an image of `height` by `width`; `pixel(i)` gives the red, green and blue of pixel i. */
+/** Writes an image of `height` by `width`; `pixel(i)` gives red, green and blue of pixel i, or null: nothing is there. */
 function paint(canvas, height, width, pixel) {
   if (canvas.height !== height || canvas.width !== width) Object.assign(canvas, { height, width });
   const context = canvas.getContext("2d"), image = context.createImageData(width, height);
   for (let i = 0; i < height * width; i++) {
-    image.data.set(pixel(i), 4 * i);
-    image.data[4 * i + 3] = 255;
+    const rgb = pixel(i);
+    if (rgb) image.data.set([...rgb, 255], 4 * i);
   }
   context.putImageData(image, 0, 0);
 }
@@ -46,7 +46,7 @@ function paintChannels(canvas, values, first, channels, height, width, columns) 
   paint(canvas, rows * (height + 1) - 1, across, (i) => {
     const y = Math.floor(i / across), x = i % across, row = y % (height + 1), column = x % (width + 1);
     const channel = Math.floor(y / (height + 1)) * columns + Math.floor(x / (width + 1));
-    if (row === height || column === width || channel >= channels) return [128, 128, 128];
+    if (row === height || column === width || channel >= channels) return null;
     const value = values[((first + channel) * height + row) * width + column];
     return colour(SIGNED, 0.5 + 0.5 * Math.sign(value) * Math.sqrt(Math.abs(value) / limit));
   });

@@ -5,17 +5,6 @@ const OFF = { gate: "the gate multiplies by 1", conv: "the convolution hands on 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 const place = ([row, column]) => `row ${row + 1}, column ${column + 1}`;
 
-/** Fewest pixels that hold half of the field (`FieldMap.area(0.5)` in Python). */
-function half(field) {
-  const sorted = Float64Array.from(field).sort().reverse(), total = sorted.reduce((a, b) => a + b, 0);
-  let held = 0;
-  for (let i = 0; i < sorted.length; i++) {
-    if (held + sorted[i] >= total / 2) return total ? i + (total / 2 - held) / sorted[i] : 0;
-    held += sorted[i];
-  }
-  return 0;
-}
-
 function render({ model, el }) {
   const rows = model.get("models"), classes = model.get("classes"), labels = model.get("labels");
   const size = model.get("size"), count = size[0] * size[1];
@@ -42,36 +31,16 @@ function render({ model, el }) {
   const paper = drawingBoard(size, `Drawing of ${by(...size)} pixels. Arrow keys move the brush, with Shift they ` +
     "paint; Space paints one spot.", () => erasing, (values, done) => take(values, null, done));
   const tool = radios("Brush", [["draw", "Draw"], ["erase", "Erase"]], "draw", (value) => (erasing = value === "erase"));
-  const clear = h("button", { type: "button", onclick: () => take(new Uint8Array(count), null, true) }, "Clear");
+  const clear = h("button", { type: "button", onclick: () => {
+    paper.set(new Uint8Array(count));
+    take(new Uint8Array(count), null, true);
+  } }, "Clear");
   const file = h("input", { type: "file", accept: "image/*", onchange: () => file.files[0] && open(file.files[0]) });
   const opener = h("label", { class: "mo-file" }, file, h("span", {}, "Open a picture"));
   const about = h("p", { class: "mo-note" });
-  const bars = classes.map((name) => {
-    const bar = h("i"), was = h("b", { hidden: true }), value = h("span");
-    return { bar, was, value, row: h("tr", {}, h("th", { scope: "row" }, name),
-      h("td", { class: "mo-prob" }, h("div", { "aria-hidden": "true" }, bar, was), value)) };
-  });
+  const bars = probabilityBars(classes);
   const say = h("p", { class: "mo-say", role: "status" });
-
-  const sheet = document.createElement("canvas");
-  paint(sheet, size[0], labels.length * size[1], (i) => {
-    const n = Math.floor((i % (labels.length * size[1])) / size[1]);
-    const value = pictures[n * count + Math.floor(i / (labels.length * size[1])) * size[1] + (i % size[1])];
-    return [value, value, value];
-  });
-  const group = uid(), seen = classes.map(() => 0);
-  const thumbs = labels.map((label, n) => {
-    const input = h("input", { type: "radio", name: group, value: n, onchange: () => pickPicture(n) });
-    return { input, label, element: h("label", { title: classes[label] }, input,
-      h("span", { style: `background-image:url(${sheet.toDataURL()});background-size:${100 * labels.length}% 100%;` +
-        `background-position:${labels.length > 1 ? (100 * n) / (labels.length - 1) : 0}% 0` },
-      hidden(`${classes[label]} ${++seen[label]}`))) };
-  });
-  // A column a class: row after row, the first of each class, then the second ...
-  const order = thumbs.map((one, n) => [labels.slice(0, n).filter((other) => other === one.label).length, one]);
-  order.sort(([a, one], [b, other]) => a - b || one.label - other.label);
-  const gallery = h("fieldset", { class: "mo-gallery" }, h("legend", {}, "Test images, a column for each class"),
-    h("div", { style: `--columns:${classes.length}` }, order.map(([, one]) => one.element)));
+  const gallery = imageGallery(pictures, labels, classes, size, pickPicture);
 
   // What one output reads
   const stages = radios("Stage", maps.map(([, hh, w], i) => [String(i), `${i + 1}: ${by(hh, w)}`]),
@@ -112,10 +81,8 @@ function render({ model, el }) {
     h("div", { class: "mo-controls" }, rows.length > 1 && chooser.element), about,
     h("div", { class: "mo-live-top" },
       h("div", {}, paper.element, h("div", { class: "mo-tools" }, tool.element, clear, opener)),
-      h("div", {}, say, h("table", {}, h("caption", { class: "mo-hidden" }, "Class probabilities"),
-        h("thead", { class: "mo-hidden" }, h("tr", {}, ["Class", "Probability"].map((name) =>
-          h("th", { scope: "col" }, name)))), h("tbody", {}, bars.map(({ row }) => row))))),
-    gallery,
+      h("div", {}, say, bars.element)),
+    gallery.element,
     h("div", { class: "mo-part-head" }, h("p", { class: "mo-head" }, "What one output reads"), stages.element),
     h("div", { class: "mo-live-row" },
       h("section", {}, mapBoard.element, h("p", { class: "mo-note" }, "The stage's map: size of each output. Click one.")),
@@ -137,7 +104,7 @@ function render({ model, el }) {
   /** A new image. While a stroke goes on, only the answer follows it. */
   function take(values, label, done) {
     truth = label;
-    if (label === null) thumbs.forEach(({ input }) => (input.checked = false));
+    if (label === null) gallery.set(-1);
     silent = true;
     model.set("pixels", new DataView(Uint8Array.from(values).buffer));
     silent = false;
@@ -151,9 +118,9 @@ function render({ model, el }) {
   }
   /** The model's pixels on the paper, and if they are a test image's, its place in the gallery. */
   function showPixels() {
-    const n = thumbs.findIndex((_, k) => pixels().every((value, i) => value === pictures[k * count + i]));
+    const n = labels.findIndex((_, k) => pixels().every((value, i) => value === pictures[k * count + i]));
     truth = n < 0 ? null : labels[n];
-    thumbs.forEach(({ input }, k) => (input.checked = k === n));
+    gallery.set(n);
     paper.set(pixels());
   }
   async function open(picture) {
@@ -197,6 +164,7 @@ function render({ model, el }) {
     if (!engine) return;
     const given = await engine.forward(image, switches, ["probabilities", `map${stage}`, `block${block}`]);
     const usual = changed() ? await engine.forward(image, allOn, ["probabilities"]) : null;
+    say.setAttribute("aria-busy", String(!full)); // a stroke is not read aloud at every step
     showBars(given, usual);
     showMap(given[`map${stage}`], stage);
     showBlock(given[`block${block}`], row, block);
@@ -217,13 +185,7 @@ function render({ model, el }) {
   const best = (probabilities) => probabilities.indexOf(Math.max(...probabilities));
   const answerOf = (probabilities) => `${classes[best(probabilities)]}, ${percent(Math.max(...probabilities), 1)}`;
   function showBars({ probabilities, milliseconds }, usual) {
-    bars.forEach(({ bar, was, value, row }, i) => {
-      bar.style.width = `${100 * probabilities[i]}%`;
-      value.textContent = percent(probabilities[i], 1);
-      row.classList.toggle("mo-best", i === best(probabilities));
-      was.hidden = !usual;
-      if (usual) was.style.insetInlineStart = `${100 * usual.probabilities[i]}%`;
-    });
+    bars.set(probabilities, usual?.probabilities);
     fill(say, h("b", {}, `${answerOf(probabilities)}.`), truth === null ? "" : truth === best(probabilities)
       ? " That is right." : ` It is in truth: ${classes[truth]}.`, h("small", {}, ` ${milliseconds.toFixed(0)} ms`));
     effect.textContent = usual
@@ -263,12 +225,12 @@ function render({ model, el }) {
     }));
   }
   function showBlock(values, row, b) {
-    const { gate, identity, convolved, height, width } = blocks[b];
+    const { gate, identity, height, width } = row.blocks[b];
     const starts = { gate: 0, identity: gate, convolved: gate + identity };
     const names = { gate: "Gate, after GELU", identity: "Value: passes through",
       convolved: row.parts.includes("ssm") ? "Value: convolution, SSM" : "Value: convolved" };
     for (const { key, head, canvas } of branches) {
-      const channels = blocks[b][key];
+      const channels = row.blocks[b][key];
       head.textContent = `${names[key]} (${channels})`;
       canvas.setAttribute("aria-label", `${channels} channels of ${by(height, width)}`);
       paintChannels(canvas, values, starts[key], channels, height, width, root.clientWidth < 560 ? 16 : 32);

@@ -48,14 +48,14 @@ class LiveExplorer(anywidget.AnyWidget):
         labels: (N,) indices into `classes`; pictures are shown in columns, a column a class, if all have equally many.
         classes: their names.
         models: one or two dicts: `name`, `text` (one or two sentences), and the fields of
-            `mambaout.export.live.LiveModel`. Both must have the same maps.
+            `mambaout.export.live.LiveModel`. Both must have the same maps and blocks.
         picture: which one is shown first.
 
     Raises:
         ValueError: A sentence that names the model and the key at fault.
     """
 
-    _esm = base.esm("live_engine", "live_boards", "live_explorer")
+    _esm = base.esm("live_engine", "live_boards", "live_parts", "live_explorer")
     _css = base.css("live_explorer")
 
     # What is loaded on demand: trait -> file below book/lib, or "" where the trait's own bytes are meant.
@@ -102,8 +102,8 @@ class LiveExplorer(anywidget.AnyWidget):
         clean = base.checked_rows(models, _MODEL, "model", name="name")
         if len(clean) > 2:
             raise ValueError(f"there must be one model or two; got {len(clean)}.")
-        if any(row["maps"] != clean[0]["maps"] for row in clean):
-            raise ValueError("both models must have the same maps.")
+        if any(row[key] != clean[0][key] for row in clean for key in ("maps", "blocks")):
+            raise ValueError("both models must have the same maps and blocks.")
         loads = {"first": b"", "second": b""}
         for trait, row in zip(loads, clean, strict=False):
             parts = [row.pop(key) for key in ("forward", "gradient", "weights")]
