@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,10 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "_ext"))
+
+from book_ext import parcels
 
 HOST = (Path(__file__).parents[1] / "book" / "site" / "widgets.js").read_text("utf-8")
 
@@ -78,6 +83,7 @@ def test_two_views_of_one_model_follow_each_other(show: Callable[..., "Page"]) -
       el.append(input);
     } };"""
     page = show({"a": model(esm, value="old")}, view("a") * 2)
+    page.wait_for_function("document.querySelectorAll('[data-state=shown]').length === 2")
     first, second = page.locator("input").all()
     first.fill("new")
     assert second.input_value() == "new"
@@ -107,6 +113,42 @@ def test_binary_traits_arrive_as_bytes(show: Callable[..., "Page"]) -> None:
     page = show({"a": model(esm, buffers, data={"pixels": None})}, view("a"))
     page.wait_for_selector("[data-state=shown]")
     assert page.locator(".widget-host").inner_text() == "0 127 255"
+
+
+def test_what_is_loaded_on_demand_comes_whole_in_parts_and_once(
+    show: Callable[..., "Page"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From disk, two figures asking at once for the same bytes, of which one trait is a file below book/lib."""
+    esm = """export default { async render({ model, el }) {
+      const before = typeof model.get("own"), steps = [];
+      const [own, file] = await Promise.all([model.get("own")((done, total) => steps.push(`${done}/${total}`)),
+        model.get("file")()]);
+      el.textContent = [before, model.get("own").bytes, steps, [...new Uint8Array(own.buffer)].join(""),
+        new TextDecoder().decode(file)].join(" ");
+    } };"""
+    monkeypatch.setattr(parcels, "PART", 3)
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "a.txt").write_text("from a file")
+    state = {"state": {}}  # type: dict[str, dict[str, Any]]
+    for name in "ab":
+        own = {"path": ["own"], "encoding": "base64", "data": base64.b64encode(bytes(range(8))).decode()}
+        buffers = [own, {"path": ["file"], "encoding": "base64", "data": ""}]
+        state["state"][name] = model(esm, buffers, on_demand={"own": "", "file": "a.txt"})
+    assert parcels.unload(state, tmp_path / "lib", tmp_path / "parts", "parts")
+    assert "data" not in state["state"]["a"]["buffers"][0]
+    page = show(state["state"], view("a") + view("b"))
+    page.wait_for_function("document.querySelectorAll('[data-state=shown]').length === 2")
+    expected = "function 8 0/8,3/8,6/8,8/8 01234567 from a file"
+    assert page.locator(".widget-host").all_inner_texts() == [expected] * 2
+    assert len(list((tmp_path / "parts").iterdir())) == 3 + 4, "equal bytes are written once"
+    assert page.locator("script[src*=parts]").count() == 0, "scripts that have done their work are gone"
+
+
+def test_only_what_a_figure_names_leaves_the_page(tmp_path: Path) -> None:
+    state = {"state": {"a": model(TEXT, [{"path": ["own"], "encoding": "base64", "data": "AA=="}])}}
+    before = json.dumps(state)
+    assert not parcels.unload(state, tmp_path, tmp_path / "parts", "parts")
+    assert json.dumps(state) == before
 
 
 def test_a_figure_reaches_the_model_it_refers_to(show: Callable[..., "Page"]) -> None:

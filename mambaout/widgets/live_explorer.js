@@ -95,9 +95,10 @@ function render({ model, el }) {
     branches.map(({ head, canvas }) => h("section", { class: "mo-channels" }, head, canvas)),
     h("p", { class: "mo-note" }, "One small map a channel. Orange is positive, blue negative; square-root scale. The " +
       "gate multiplies the value, channel by channel, in the order shown."),
+    h("p", { class: "mo-head mo-beside" }, "The models side by side, for this image and this output"),
     h("div", { class: "mo-scroll", tabindex: 0, role: "region", "aria-label": "The models side by side" },
-      h("table", {}, h("caption", {}, "The models side by side, for this image and this output"),
-        h("thead", {}, h("tr", {}, ["Model", "Answer", "Half of the field", "Answer in", "Field in"].map((name) =>
+      h("table", {}, h("caption", { class: "mo-hidden" }, "The models side by side"),
+        h("thead", {}, h("tr", {}, ["Model", "Answer", "Half of what it reads", "Answer in", "Field in"].map((name) =>
           h("th", { scope: "col" }, name)))), table)));
   const root = h("div", { class: "mo mo-live", role: "group", "aria-label": "Live model" }, loading, body);
 
