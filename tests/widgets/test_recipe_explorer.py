@@ -111,7 +111,7 @@ def test_a_recipe_brings_its_settings(show, figure):
     page = show(figure())
     page.get_by_label("Recipe").select_option("fashion_mnist")
     assert tiles(page)[:3] == ["0.002", "18,720", "2.4 M"]
-    assert page.get_by_label("Epochs", exact=True).input_value() == "40"
+    assert page.get_by_role("slider", name="Epochs", exact=True).input_value() == "40"
     page.locator("summary").click()
     expected = rates(RECIPES["fashion_mnist"], 60_000)
     cells = page.locator("tbody tr").evaluate_all("all => all.map(row => [...row.cells].map(c => c.textContent))")
@@ -123,7 +123,7 @@ def test_a_recipe_brings_its_settings(show, figure):
 
 def test_warm_up_ends_before_the_training(show, figure):
     page = show(figure())
-    epochs, warmup = (page.get_by_label(name) for name in ("Epochs", "Warm-up (epochs)"))
+    epochs, warmup = (page.get_by_role("slider", name=name, exact=True) for name in ("Epochs", "Warm-up (epochs)"))
     epochs.evaluate("one => { one.value = 5; one.dispatchEvent(new Event('input')); }")
     assert page.evaluate("[models[0].get('epochs'), models[0].get('warmup_epochs')]") == [5, 4]
     warmup.focus()
