@@ -287,3 +287,19 @@ def test_architecture_explorer_totals_are_the_ledgers(browser: "Browser", server
             params, macs = (text.split()[0] for text in explorer.locator("dl b").all_inner_texts()[:2])
             assert params == ledger[f"params-{size.lower()}"].paper.value
             assert macs == ledger[f"macs-{size.lower()}"].paper.value
+
+
+def test_the_live_model_loads_when_it_is_seen_and_answers(browser: "Browser", server: str) -> None:
+    with figure(browser, server, "live", "Live model") as live:
+        status = live.get_by_role("status")
+        parts = "performance.getEntriesByType('resource').filter((one) => one.name.includes('parcels')).length"
+        assert live.page.evaluate(parts) == 0
+        live.scroll_into_view_if_needed()
+        status.get_by_text("%").wait_for()
+        assert live.page.evaluate(parts) > 8
+        assert re.search(r"\d+\.\d\s%", status.inner_text())
+
+
+@pytest.mark.parametrize("page", [page for page in CHAPTERS if page != "book/live.html"])
+def test_no_other_chapter_holds_what_runs_the_live_model(page: str) -> None:
+    assert "onnxruntime/" not in (HTML / page).read_text("utf-8")
