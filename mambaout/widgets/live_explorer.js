@@ -71,7 +71,8 @@ function render({ model, el }) {
     update(true);
   } }, "All on");
   const branches = ["gate", "identity", "convolved"].map((key) =>
-    ({ key, head: h("p", { class: "mo-note" }), canvas: h("canvas", { role: "img" }) }));
+    ({ key, head: h("p", { class: "mo-note" }),
+      canvas: h("canvas", { role: "img", "aria-label": "Not computed yet" }) }));
   const effect = h("p", { class: "mo-say", "aria-live": "polite" });
 
   const table = h("tbody");

@@ -358,6 +358,7 @@ def test_a_browser_that_cannot_says_so(open_page, small, images, script, words):
     page = open_page(figure(small, images), script=script)
     alert = page.locator(".mo-load [role=alert]")
     alert.wait_for()
+    assert axe_violations(page) == [], "also before anything was computed"
     assert words in alert.inner_text() and "The rest of the book needs none of this" in alert.inner_text()
     assert not page.locator(".mo-load button").is_visible()
 
