@@ -9,7 +9,7 @@ from mambaout.datasets.files import find
 from mambaout.models.weights import OWN
 
 
-@pytest.mark.parametrize(("name", "least"), [("mambaout_fashion", 0.93)])
+@pytest.mark.parametrize(("name", "least"), [("mambaout_fashion", 0.93), ("visual_mamba_fashion", 0.87)])
 def test_it_recognises_clothes(name: str, least: float) -> None:
     model = mambaout.create_model(name, pretrained=True).eval()
     cfg = model.pretrained_cfg
