@@ -1,0 +1,80 @@
+"""The chapter's solutions pass; stubs and typical wrong answers fail with the hint that fits."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t, ttest_ind
+
+from mambaout.exercises import check, names
+
+CHAPTER = Path(__file__).parents[2] / "book" / "hypothesis_1.ipynb"
+NAMES = ("paired_interval", "hidden_channels")
+
+
+def sources(kind):
+    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+def function(name, programs):
+    """The chapter's function of this name, from its solution or from its stub."""
+    (program,) = [program for program in programs if f"def {name}(" in program]
+    space = {}
+    exec(program, space)
+    return space[name]
+
+
+def test_the_chapter_has_these_exercises():
+    assert {name for name in names() if name.startswith("hypothesis_1.")} == {f"hypothesis_1.{n}" for n in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_solution_passes_and_the_stub_does_not(name):
+    solutions = re.findall(r"~~~python\n(.*?)~~~", "\n".join(sources("markdown")), re.DOTALL)
+    verdict = check(f"hypothesis_1.{name}", function(name, solutions))
+    assert verdict.passed, verdict
+    stub = function(name, ["from mambaout import exercises\n" + source for source in sources("code")])
+    verdict = check(f"hypothesis_1.{name}", stub)
+    assert not verdict.passed and "Replace `raise NotImplementedError`" in verdict.message
+
+
+def half(a, b, quantile=0.975, free=1, ddof=1, root=True, z=None):
+    """A paired interval with something wrong."""
+    d = np.subtract(a, b)
+    width = (z or t.ppf(quantile, len(d) - free)) * d.std(ddof=ddof) / (np.sqrt(len(d)) if root else 1)
+    return d.mean(), d.mean() - width, d.mean() + width
+
+
+def unpaired(a, b):
+    interval = ttest_ind(a, b).confidence_interval()
+    return np.mean(a) - np.mean(b), interval.low, interval.high
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "hint"),
+    [
+        ("paired_interval", lambda a, b: half(b, a), "The sign is turned round"),
+        ("paired_interval", unpaired, "two independent groups"),
+        ("paired_interval", lambda a, b: half(a, b, z=1.96), "1.96 is for many runs"),
+        ("paired_interval", lambda a, b: half(a, b, 0.95), "That covers 90 %"),
+        ("paired_interval", lambda a, b: half(a, b, free=0), "n - 1 are left"),
+        ("paired_interval", lambda a, b: half(a, b, ddof=0), "divides by n - 1"),
+        ("paired_interval", lambda a, b: half(a, b, root=False), "The mean of n of them varies less"),
+        ("paired_interval", lambda a, b: np.mean(a), "Return three numbers"),
+        ("paired_interval", lambda a, b: (0.5, 0, 1), "The mean difference is 0.01800 here"),
+        ("paired_interval", lambda a, b: (half(a, b)[0], 0, 1), "For 5 seeds expected"),
+        ("hidden_channels", lambda dim, hidden, extra: hidden + round(extra / (3 * dim + 2)), "must give some up"),
+        ("hidden_channels", lambda dim, hidden, extra: hidden - round(extra / (2 * dim + 1)), "a gate and a value"),
+        ("hidden_channels", lambda dim, hidden, extra: hidden - round(extra / (2 * dim + 2)), "The second layer has"),
+        ("hidden_channels", lambda dim, hidden, extra: hidden - round(extra / (3 * dim)), "a bias each"),
+        ("hidden_channels", lambda dim, hidden, extra: hidden - extra / (3 * dim + 2), "whole number of channels"),
+        ("hidden_channels", lambda dim, hidden, extra: "85", "Return one number"),
+        ("hidden_channels", lambda dim, hidden, extra: 1, "expected 72"),
+    ],
+)
+def test_a_wrong_answer_gets_its_hint(name, answer, hint):
+    verdict = check(f"hypothesis_1.{name}", answer)
+    assert not verdict.passed and hint in verdict.message, verdict
