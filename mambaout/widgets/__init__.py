@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .live_explorer import LiveExplorer
     from .memory_stepper import MemoryStepper
     from .mixing_explorer import MixingExplorer
+    from .receptive_explorer import ReceptiveExplorer
     from .recipe_explorer import RecipeExplorer
     from .results_explorer import ResultsExplorer
 
@@ -23,6 +24,7 @@ __all__ = [
     "LiveExplorer",
     "MemoryStepper",
     "MixingExplorer",
+    "ReceptiveExplorer",
     "RecipeExplorer",
     "ResultsExplorer",
 ]
@@ -34,6 +36,7 @@ _MODULES = {
     "LiveExplorer": "live_explorer",
     "MemoryStepper": "memory_stepper",
     "MixingExplorer": "mixing_explorer",
+    "ReceptiveExplorer": "receptive_explorer",
     "RecipeExplorer": "recipe_explorer",
     "ResultsExplorer": "results_explorer",
 }
