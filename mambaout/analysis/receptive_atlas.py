@@ -30,7 +30,7 @@ class Entry:
 
 
 def atlas(entries: Sequence[Entry], photo: torch.Tensor, images: torch.Tensor, draws: int = 8) -> list[dict[str, Any]]:
-    """The fields of every model, state and stage, on one photo and averaged over images.
+    """The fields of every model, state and stage, on one photo and averaged over images, each with an equal vote.
 
     Args:
         entries: the models; all take the same images.
@@ -53,7 +53,7 @@ def atlas(entries: Sequence[Entry], photo: torch.Tensor, images: torch.Tensor, d
             fields = effective_receptive_fields(entry.model, batch, [stage], places, progress=False)
             label = f"{stage + 1} of {len(sizes)}" if len(sizes) > 1 else "all blocks"
             for source, part in (("photo", slice(draws)), ("average", slice(draws, None))):
-                own = [_part(field, part) for field in fields]
+                own = [equal_votes(field, part) for field in fields]
                 sets.append({
                     "group": entry.group,
                     "model": entry.name,
@@ -73,11 +73,26 @@ def spaced(size: int, count: int = GRID) -> list[int]:
     return [round(i * (size - 1) / (count - 1)) for i in range(count)]
 
 
-def _part(field: EffectiveReceptiveField, part: slice) -> EffectiveReceptiveField:
-    """The mean over some of the images."""
+def equal_votes(field: EffectiveReceptiveField, part: slice = slice(None)) -> EffectiveReceptiveField:
+    """The field with each image's map divided by its own sum, so that every image has the same weight in the mean.
+
+    Gradients of trained networks differ from image to image by powers of ten. In a plain mean the few with the
+    largest decide alone.
+
+    Args:
+        field: with the maps of its images.
+        part: which of the images.
+
+    Raises:
+        ValueError: the field has not kept the maps of its images, or the map of an image is zero everywhere.
+    """
     if field.samples is None:
-        raise ValueError("the fields must keep their samples")
+        raise ValueError("the field must keep the maps of its images: keep_samples=True")
     samples = field.samples[part]
+    sums = samples.sum((1, 2), keepdims=True)
+    if not sums.all():
+        raise ValueError("the map of an image is zero everywhere: it has no mass to share")
+    samples = samples / sums
     return replace(field, map=samples.mean(0), samples=samples)
 
 

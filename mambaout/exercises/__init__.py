@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-CHAPTERS = ("memory", "token_mixing", "long_sequences", "training", "live", "hypothesis_1")
+CHAPTERS = ("memory", "token_mixing", "long_sequences", "training", "live", "hypothesis_1", "receptive_fields")
 
 _CHECKS: dict[str, Callable[[Any], None]] = {}
 
