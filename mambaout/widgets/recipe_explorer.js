@@ -118,7 +118,7 @@ function render({ model, el }) {
       tile("Peak learning rate", short(plan.peak), `${short(recipe.lr)} for each ${integer(recipe.lr_batch)} images`),
       tile("Steps", integer(plan.steps), `${integer(plan.perEpoch)} in an epoch`),
       tile("Images seen", compact(plan.seen), `${integer(recipe.images)} in the set`),
-      tile("Time", `${took} ${unit}`, `${count} × ${integer(Math.round(rate))} images/s`));
+      tile("Time", `${took} ${unit}`, `${count} × ${rate < 10 ? rate.toFixed(1) : integer(Math.round(rate))} images/s`));
     fill(say, `Weight decay of ${recipe.weight_decay} alone would leave ${share(plan.left)} of a weight.`);
     const marks = [...new Set([0, recipe.warmup_epochs, ...[0.25, 0.5, 0.75, 1].map((p) => Math.round(p * recipe.epochs))])];
     fill(table, h("caption", {}, "Learning rate at the beginning of an epoch"),

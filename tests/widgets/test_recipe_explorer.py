@@ -109,7 +109,7 @@ def test_the_rate_follows_the_batch(show, figure):
 
 def test_a_recipe_brings_its_settings(show, figure):
     page = show(figure())
-    page.get_by_label("Recipe").select_option("fashion_mnist")
+    page.get_by_label("Recipe", exact=True).select_option("fashion_mnist")
     assert tiles(page)[:3] == ["0.002", "18,720", "2.4 M"]
     assert page.get_by_role("slider", name="Epochs", exact=True).input_value() == "40"
     page.locator("summary").click()
