@@ -14,7 +14,8 @@ from mambaout.exercises import NotYet, exercise, number
 @exercise("receptive_fields.size")
 def _size(answer: Any) -> None:
     """each kernel counts in the pixels that its input's neighbours are apart: the product of the strides before it."""
-    for layers in ([(3, 1)], [(3, 1), (3, 1)], [(3, 2), (3, 1)], [(4, 4), (7, 1), (7, 1)], [(3, 2), (3, 2), (7, 1), (3, 2)]):
+    deep = [(3, 2), (3, 2), (7, 1), (3, 2)]
+    for layers in ([(3, 1)], [(3, 1), (3, 1)], [(3, 2), (3, 1)], [(4, 4), (7, 1), (7, 1)], deep):
         right = _theory(layers)
         found = number(answer(layers), f"the layers {layers}")
         if found == right:
@@ -32,7 +33,8 @@ def _size(answer: Any) -> None:
 
 
 def _theory(layers: list[tuple[int, int]]) -> int:
-    size = theoretical_receptive_field(nn.Sequential(*(nn.Conv2d(1, 1, kernel, stride) for kernel, stride in layers))).size
+    model = nn.Sequential(*(nn.Conv2d(1, 1, kernel, stride) for kernel, stride in layers))
+    size = theoretical_receptive_field(model).size
     if size is None:
         raise AssertionError("convolutions have a size")
     return size[0]
