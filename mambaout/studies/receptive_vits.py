@@ -1,0 +1,132 @@
+"""Two small ViTs, one fully-visible and one causal, whose receptive fields the book shows beside those of MambaOut.
+
+They are here to be looked at, not to be compared in accuracy: they are trained on the stamps for a few minutes, with
+the same seed, images and recipe, and differ in the mask of their attention alone. Patches of 8 pixels make 64 tokens.
+
+Run ``mambaout study receptive_vits --seeds 1``: it writes ``data/results/receptive_vits.csv``, and the weights of seed
+0, as float16, to ``data/weights/receptive_vits.safetensors``. Rows: ``accuracy`` (a fraction of the test images),
+``train_loss`` (mean of the last 50 steps), ``params``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.nn import functional as F
+
+from mambaout.datasets.files import data_dir, find
+from mambaout.datasets.stamps import CLASSES
+from mambaout.models import ViT, create_model
+from mambaout.studies.hypothesis_1 import load_data
+from mambaout.studies.images import accuracy, initialise, normalise
+from mambaout.studies.runner import Study
+from mambaout.training import checkpoint, loop, optim
+
+WEIGHTS = "weights/receptive_vits.safetensors"
+
+
+@dataclass(frozen=True)
+class ReceptiveViTConfig:
+    """One run of the study.
+
+    Attributes:
+        token_mixer, patch_size, dim, depth, num_heads: see :class:`~mambaout.models.ViTConfig`.
+        image_size: height and width of the images in pixels.
+        images, epochs, batch_size: images of an epoch, composed anew for each, and passes.
+        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
+        label_smoothing: of the cross entropy.
+    """
+
+    token_mixer: str
+    patch_size: int = 8
+    dim: int = 64
+    depth: int = 4
+    num_heads: int = 2
+    image_size: int = 64
+    images: int = 8_000
+    epochs: int = 6
+    batch_size: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+
+
+def fresh(config: ReceptiveViTConfig, seed: int = 0) -> ViT:
+    """The model before training."""
+    torch.manual_seed(seed)
+    shape = ("token_mixer", "patch_size", "dim", "depth", "num_heads", "image_size")
+    model = create_model("vit_ti", num_classes=len(CLASSES), **{name: getattr(config, name) for name in shape})
+    initialise(model)
+    return cast(ViT, model)
+
+
+def trained(variant: str) -> ViT:
+    """The model that the study trained with seed 0, in evaluation mode.
+
+    Takes images (B, 3, 64, 64) as :func:`mambaout.studies.images.normalise` makes them.
+
+    Args:
+        variant: "visible" or "causal".
+
+    Raises:
+        ValueError: another variant.
+    """
+    if variant not in STUDY.variants:
+        raise ValueError(f"unknown variant {variant!r}; the study has {', '.join(STUDY.variants)}")
+    prefix = f"{variant}."
+    kept = load_file(find(WEIGHTS))
+    model = fresh(STUDY.variants[variant])
+    model.load_state_dict({key.removeprefix(prefix): t.float() for key, t in kept.items() if key.startswith(prefix)})
+    return model.eval()
+
+
+def run(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str, float]:
+    """Train one ViT and test it."""
+    train, (test_images, test_labels) = load_data("stamps", config.images, config.epochs, seed)
+    model = fresh(config, seed).to(device)
+    draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for both variants
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for images, labels in train:
+            for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
+                yield normalise(images[batch]).to(device), labels[batch].to(device)
+
+    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
+
+    steps = config.epochs * optim.batches_per_epoch(config.images, config.batch_size)
+    optimizer = optim.adamw(model, config.lr, config.weight_decay)
+    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
+    losses = loop.fit(model, batches(), loss, optimizer, schedule, clip_norm=1.0)
+    if config in KEPT and seed == 0:
+        keep(KEPT[config], model)
+    return {
+        "accuracy": accuracy(model, normalise(test_images).to(device), test_labels.to(device)),
+        "train_loss": sum(losses[-50:]) / len(losses[-50:]),
+        "params": float(sum(p.numel() for p in model.parameters())),
+    }
+
+
+def keep(variant: str, model: ViT) -> None:
+    """Put the model's weights, as float16, beside those of the other variant."""
+    path = data_dir() / WEIGHTS
+    path.parent.mkdir(exist_ok=True)
+    prefix = f"{variant}."
+    own = {prefix + key: tensor.half().cpu() for key, tensor in model.state_dict().items()}
+    with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep the other one
+        held = load_file(path) if path.exists() else {}
+        held = {key: tensor for key, tensor in held.items() if not key.startswith(prefix)}
+        content = save(dict(sorted((held | own).items())))
+        checkpoint.write_whole(path, lambda file: file.write(content))
+
+
+STUDY = Study(
+    "receptive_vits",
+    {"visible": ReceptiveViTConfig("attention"), "causal": ReceptiveViTConfig("causal_attention")},
+    run,
+)
+KEPT = {config: name for name, config in STUDY.variants.items()}  # whose weights of seed 0 are kept
