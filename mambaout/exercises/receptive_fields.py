@@ -14,8 +14,6 @@ from mambaout.exercises import NotYet, exercise, number
 @exercise("receptive_fields.size")
 def _size(answer: Any) -> None:
     """each kernel counts in the pixels that its input's neighbours are apart: the product of the strides before it."""
-    deep = [(3, 2), (3, 2), (7, 1), (3, 2)]
-    for layers in ([(3, 1)], [(3, 1), (3, 1)], [(3, 2), (3, 1)], [(4, 4), (7, 1), (7, 1)], deep):
     chains = ([(3, 1)], [(3, 1), (3, 1)], [(3, 2), (3, 1)], [(4, 4), (7, 1), (7, 1)], [(3, 2), (3, 2), (7, 1), (3, 2)])
     for layers in chains:
         right = _theory(layers)
@@ -35,8 +33,6 @@ def _size(answer: Any) -> None:
 
 
 def _theory(layers: list[tuple[int, int]]) -> int:
-    model = nn.Sequential(*(nn.Conv2d(1, 1, kernel, stride) for kernel, stride in layers))
-    size = theoretical_receptive_field(model).size
     chain = nn.Sequential(*(nn.Conv2d(1, 1, kernel, stride) for kernel, stride in layers))
     size = theoretical_receptive_field(chain).size
     if size is None:

@@ -27,9 +27,8 @@ def test_sets_are_the_fields_of_the_library() -> None:
     entries, images = models(), torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     sets = atlas(entries, images[0], images[1:], draws=2)
     keys = [(one["model"], one["stage"], one["source"]) for one in sets]
-    assert keys == [("MambaOut", stage, source) for stage in ("1 of 2", "2 of 2") for source in ("photo", "average")] + [
-        ("causal", "all blocks", source) for source in ("photo", "average")
-    ]
+    parts = (("MambaOut", "1 of 2"), ("MambaOut", "2 of 2"), ("causal", "all blocks"))
+    assert keys == [(*part, source) for part in parts for source in ("photo", "average")]
     batch = torch.cat((images[:1], images[:1], images[1:]))
     for one, stage, entry in ((sets[1], 0, entries[0]), (sets[5], 0, entries[1])):
         assert len(one["maps"]) == GRID**2
@@ -41,7 +40,8 @@ def test_sets_are_the_fields_of_the_library() -> None:
         place = GRID + 3
         np.testing.assert_allclose(one["maps"][place], own.mean(0), rtol=1e-3, atol=1e-7)
         assert one["centres"][place] == field.centre
-        assert one["measures"][place]["area_90"] == pytest.approx(equal_votes(field, slice(2, None)).area(0.9), rel=1e-3)
+        area = equal_votes(field, slice(2, None)).area(0.9)
+        assert one["measures"][place]["area_90"] == pytest.approx(area, rel=1e-3)
     assert sets[5]["measures"][GRID + 3]["asymmetry"] == pytest.approx(1)
 
 
