@@ -88,7 +88,7 @@ class ReceptiveExplorer(anywidget.AnyWidget):
             raise ValueError(f"location must be from 0 to {locations - 1}; got {location}.")
         if not sets:
             raise ValueError("sets must be a non-empty list of dicts.")
-        clean, packed, size = [], bytearray(), np.shape(sets[0].get("maps", ()))[1:]
+        clean, packed, size = [], bytearray(), np.asarray(sets[0].get("maps")).shape[1:]
         for index, raw in enumerate(sets):
             where = f"Set {index} ({raw.get('model')}, {raw.get('state')}, {raw.get('source')}, {raw.get('stage')})"
             one = base.checked(raw, _SET, where)

@@ -164,3 +164,43 @@ def training_recipes() -> dict[str, Any]:
     ]
     speeds = [{"label": "slow", "images_per_second": 10.0}, {"label": "fast", "images_per_second": 2000.0}]
     return {"recipes": rows, "speeds": speeds}
+
+
+@pytest.fixture(scope="session")
+def _receptive() -> dict[str, Any]:
+    """Fields on 16 x 16 pixels, of Gaussians of several widths and random specks, at 3 x 3 places."""
+    import numpy as np
+
+    from mambaout.analysis.receptive_measures import FieldMap
+
+    draw = np.random.default_rng(0)
+    y, x = np.mgrid[:16, :16]
+    models = (("Block", "Conv", ("1 of 2", "2 of 2")), ("ViT", "ViT", ("all blocks",)))
+    sets = []
+    for group, model, stages in models:
+        for stage, state, source in itertools.product(stages, ("untrained", "trained"), ("photo", "average")):
+            down, across = draw.uniform(1, 4, 2)
+            fields = []
+            for row, column in itertools.product((2.5, 7.5, 12.5), repeat=2):
+                bell = np.exp(-((y - row) ** 2) / (2 * down**2) - (x - column) ** 2 / (2 * across**2))
+                speckled = bell * draw.uniform(0.5, 1, bell.shape) * (bell > 1e-3)
+                fields.append(FieldMap(speckled, (row, column), (4.0, 4.0)))
+            measures = [
+                {f"area_{share}": field.area(share / 100) for share in (50, 90, 99)}
+                | {"anisotropy": field.anisotropy(), "asymmetry": field.causal_asymmetry()}
+                | dict(zip(("down", "right"), field.shift(), strict=True))
+                for field in fields
+            ]
+            sets.append({
+                "group": group, "model": model, "state": state, "source": source, "stage": stage, "stride": [4.0, 4.0],
+                "centres": [f.centre for f in fields], "maps": [f.map for f in fields], "measures": measures,
+            })  # fmt: skip
+    noise = draw.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    pictures, names = {"photo": noise[0], "average": noise[1]}, {"photo": "noise", "average": "other noise"}
+    return {"pictures": pictures, "names": names, "grid": (3, 3), "sets": sets}
+
+
+@pytest.fixture
+def receptive(_receptive: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a ReceptiveExplorer."""
+    return copy.deepcopy(_receptive)

@@ -16,6 +16,7 @@ NAMES = {
     "LengthExplorer": "lengths",
     "MemoryStepper": "memories",
     "MixingExplorer": "mixing",
+    "ReceptiveExplorer": "receptive",
     "RecipeExplorer": "training_recipes",
 }
 
