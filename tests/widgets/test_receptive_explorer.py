@@ -37,7 +37,8 @@ def table(page):
 
 def enclosed(path):
     """Area inside lines of M x y L x y, by the integral of x over the pieces, whatever their direction."""
-    pieces = np.array([[float(n) for n in piece] for piece in re.findall(r"M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)", path)])
+    found = re.findall(r"M([\d.]+) ([\d.]+)L([\d.]+) ([\d.]+)", path)
+    pieces = np.array([[float(number) for number in piece] for piece in found])
     inside = 0
     for y in np.arange(0.01, CELLS, 0.02):  # even and odd crossings of a horizontal line
         cut = pieces[(pieces[:, 1] < y) != (pieces[:, 3] < y)]
