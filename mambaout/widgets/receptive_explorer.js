@@ -46,21 +46,19 @@ function smooth(map, height, width, down, across) {
   return out;
 }
 
-/** The number above which the fewest cells lie that hold this share of the mass. */
+/** The number above which the fewest cells lie that hold this share of the mass: midway to the next smaller cell. */
 function levelOf(map, share) {
   const sorted = Float64Array.from(map).sort().reverse();
   const wanted = share * sorted.reduce((sum, one) => sum + one, 0);
   let held = 0;
-  for (const value of sorted) {
-    held += value;
-    if (held >= wanted * (1 - 1e-12)) return value;
-  }
-  return 0;
+  const last = sorted.findIndex((value) => (held += value) >= wanted * (1 - 1e-12));
+  return (sorted[last] + (sorted[last + 1] ?? 0)) / 2;
 }
 
 /** Marching squares: the line around the cells of at least `level`, closed at the image's border; in cells. */
 function contour(map, height, width, level) {
-  const at = (r, c) => (r < 0 || c < 0 || r >= height || c >= width ? 0 : map[r * width + c]) - level;
+  const outside = (r, c) => r < 0 || c < 0 || r >= height || c >= width;
+  const at = (r, c) => (outside(r, c) ? 0 : map[r * width + c]) - level;
   const pieces = [];
   for (let r = -1; r < height; r++) for (let c = -1; c < width; c++) {
     const corners = [[r, c], [r, c + 1], [r + 1, c + 1], [r + 1, c]];
@@ -68,7 +66,7 @@ function contour(map, height, width, level) {
     corners.forEach(([y, x], k) => {
       const [y2, x2] = corners[(k + 1) % 4], a = at(y, x), b = at(y2, x2);
       if (a >= 0 === b >= 0) return;
-      const part = a / (a - b);
+      const part = outside(y, x) || outside(y2, x2) ? 0.5 : a / (a - b);
       const clamp = (value, most) => Math.min(most, Math.max(0, value + 0.5)).toFixed(2);
       crossings.push(`${clamp(x + part * (x2 - x), width)} ${clamp(y + part * (y2 - y), height)}`);
     });
