@@ -125,10 +125,11 @@ function render({ model, el }) {
     });
     const forms = h("div", { class: "mo-forms" });
     const canvas = h("canvas", { width, height, "aria-hidden": "true" });
-    const image = h("img", { alt: "", draggable: "false" });
+    const image = s("image", { width, height, preserveAspectRatio: "none" }); // themes restyle every img
     const lines = SHARES.map((share) => [s("path", { class: "mo-halo" }), s("path", { class: `mo-contour mo-share-${share}` })]);
     const dots = s("g", { class: "mo-dots" }), mark = s("path", { class: "mo-mark" });
-    const board = h("div", { class: "mo-board", tabindex: 0, role: "application" }, image, canvas,
+    const board = h("div", { class: "mo-board", tabindex: 0, role: "application" },
+      s("svg", { class: "mo-picture", viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, image), canvas,
       s("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, dots, lines, mark));
     board.addEventListener("click", (event) => {
       const box = board.getBoundingClientRect();
@@ -166,7 +167,7 @@ function render({ model, el }) {
     function draw() {
       const set = setOf(model.get(trait)), picture = model.get("pictures")[model.get("source")];
       controls(set);
-      if (image.getAttribute("src") !== picture.address) image.src = picture.address;
+      if (image.getAttribute("href") !== picture.address) image.setAttribute("href", picture.address);
       board.setAttribute("aria-label", `${letter}: receptive field of ${titleOf(set)}, over ${picture.name}. ` +
         "Arrow keys move the output.");
       const place = ([row, column]) => [(column + 0.5) / pool, (row + 0.5) / pool];
@@ -198,7 +199,7 @@ function render({ model, el }) {
   const say = h("p", { class: "mo-say", role: "status" }, "The maps are being unpacked.");
 
   // The radial profile: both models in one picture, the share of the largest ring on a logarithmic scale.
-  const W = 340, H = 190, LEFT = 46, BOTTOM = 34, DECADES = 4, reach = Math.hypot(tall, wide) * 0.75;
+  const W = 340, H = 190, LEFT = 58, BOTTOM = 34, DECADES = 4, reach = Math.hypot(tall, wide) * 0.75;
   const x = (distance) => LEFT + ((W - LEFT - 8) * distance) / reach;
   const y = (value) => 8 + ((H - BOTTOM - 8) * -Math.log10(Math.max(value, 10 ** -DECADES))) / DECADES;
   const curves = ["a", "b"].map((letter) => s("path", { class: `mo-curve mo-curve-${letter}` }));

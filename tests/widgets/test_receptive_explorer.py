@@ -141,7 +141,7 @@ def test_the_profiles_are_the_librarys(show, receptive):
     points = np.array([[float(n) for n in point] for point in re.findall(r"[ML](\S+) (\S+?)(?=L|$)", path)])
     reach = math.hypot(16, 16) * 0.75
     shown = (2 * middles <= reach) & (values >= 1e-4)
-    np.testing.assert_allclose(points[:, 0], 46 + 286 * 2 * middles[shown] / reach, atol=0.1)
+    np.testing.assert_allclose(points[:, 0], 58 + 274 * 2 * middles[shown] / reach, atol=0.1)
     np.testing.assert_allclose(points[:, 1], 8 - 148 * np.log10(values[shown]) / 4, atol=0.1)
 
 
