@@ -64,7 +64,7 @@ def unpaired(a, b):
         ("paired_interval", lambda a, b: half(a, b, ddof=0), "divides by n - 1"),
         ("paired_interval", lambda a, b: half(a, b, root=False), "The mean of n of them varies less"),
         ("paired_interval", lambda a, b: np.mean(a), "Return three numbers"),
-        ("paired_interval", lambda a, b: (0.5, 0, 1), "The mean difference is 0.01800 here"),
+        ("paired_interval", lambda a, b: (0.5, 0, 1), "The mean difference is 0.01600 here"),
         ("paired_interval", lambda a, b: (half(a, b)[0], 0, 1), "For 5 seeds expected"),
         ("hidden_channels", lambda dim, hidden, extra: hidden + round(extra / (3 * dim + 2)), "must give some up"),
         ("hidden_channels", lambda dim, hidden, extra: hidden - round(extra / (2 * dim + 1)), "a gate and a value"),
@@ -72,7 +72,7 @@ def unpaired(a, b):
         ("hidden_channels", lambda dim, hidden, extra: hidden - round(extra / (3 * dim)), "a bias each"),
         ("hidden_channels", lambda dim, hidden, extra: hidden - extra / (3 * dim + 2), "whole number of channels"),
         ("hidden_channels", lambda dim, hidden, extra: "85", "Return one number"),
-        ("hidden_channels", lambda dim, hidden, extra: 1, "expected 72"),
+        ("hidden_channels", lambda dim, hidden, extra: 1, "expected 44"),
     ],
 )
 def test_a_wrong_answer_gets_its_hint(name, answer, hint):
