@@ -103,8 +103,10 @@ def test_rows_name_their_circumstances() -> None:
 
 def test_a_result_is_written_where_there_is_no_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+    record.current_commit.cache_clear()  # an earlier run in this process may have asked git
     execute(study([], a=10), seeds=1, device="cpu")
     assert read_results("try")[0].commit == "unknown"
+    record.current_commit.cache_clear()
 
 
 def test_a_broken_file_is_named_and_left_alone(data: Path) -> None:
