@@ -190,7 +190,7 @@ function render({ model, el }) {
       });
       return { set, rings: profile(map, height, width, set.centres[model.get("location")], pool) };
     }
-    const element = h("section", { "aria-label": `Model ${letter}` }, modelSelect.element, forms, board);
+    const element = h("section", { role: "group", "aria-label": `Model ${letter}` }, modelSelect.element, forms, board);
     return { element, draw };
   }
 
