@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional as F
 
@@ -43,7 +43,7 @@ from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
 from mambaout.studies.images import accuracy, initialise, mirrored, normalise
 from mambaout.studies.runner import Study
-from mambaout.training import loop, optim
+from mambaout.training import checkpoint, loop, optim
 from mambaout.training.devices import keep_freed_memory
 
 Images = tuple[torch.Tensor, torch.Tensor]  # (N, 1 or 3, H, W) uint8 or (N, H, W) uint8, and labels (N,)
@@ -210,12 +210,10 @@ class Timed:
 
 def keep(config: Hypothesis1Config, model: MambaOut) -> None:
     """Write the weights to the repository's data, whole or not at all."""
-    folder = data_dir() / WEIGHTS
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{KEPT[config]}.safetensors"
-    partial = path.with_suffix(".partial")
-    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, partial)
-    partial.replace(path)
+    path = data_dir() / WEIGHTS / f"{KEPT[config]}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
+    checkpoint.write_whole(path, lambda file: file.write(content))
 
 
 MIXERS: dict[str, dict[str, str]] = {
