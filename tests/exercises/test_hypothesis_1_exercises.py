@@ -1,30 +1,13 @@
 """The chapter's solutions pass; stubs and typical wrong answers fail with the hint that fits."""
 
-import json
-import re
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.stats import t, ttest_ind
+from solutions import solution, stub
 
 from mambaout.exercises import check, names
 
-CHAPTER = Path(__file__).parents[2] / "book" / "hypothesis_1.ipynb"
 NAMES = ("paired_interval", "hidden_channels")
-
-
-def sources(kind):
-    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def function(name, programs):
-    """The chapter's function of this name, from its solution or from its stub."""
-    (program,) = [program for program in programs if f"def {name}(" in program]
-    space = {}
-    exec(program, space)
-    return space[name]
 
 
 def test_the_chapter_has_these_exercises():
@@ -33,11 +16,9 @@ def test_the_chapter_has_these_exercises():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_solution_passes_and_the_stub_does_not(name):
-    solutions = re.findall(r"~~~python\n(.*?)~~~", "\n".join(sources("markdown")), re.DOTALL)
-    verdict = check(f"hypothesis_1.{name}", function(name, solutions))
+    verdict = check(f"hypothesis_1.{name}", solution("hypothesis_1", name))
     assert verdict.passed, verdict
-    stub = function(name, ["from mambaout import exercises\n" + source for source in sources("code")])
-    verdict = check(f"hypothesis_1.{name}", stub)
+    verdict = check(f"hypothesis_1.{name}", stub("hypothesis_1", name))
     assert not verdict.passed and "Replace `raise NotImplementedError`" in verdict.message
 
 

@@ -1,30 +1,13 @@
 """The chapter's solutions pass; stubs and typical wrong answers fail with the hint that fits."""
-
-import json
 import math
-import re
-from pathlib import Path
 
 import pytest
+from solutions import solution, stub
 
 from mambaout.analysis.complexity import ssm
 from mambaout.exercises import check, names
 
-CHAPTER = Path(__file__).parents[2] / "book" / "long_sequences.ipynb"
 NAMES = ("block_flops", "largest_square", "crossing_in_time")
-
-
-def sources(kind):
-    cells = json.loads(CHAPTER.read_text("utf-8"))["cells"]
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
-def function(name, programs):
-    """The chapter's function of this name, from its solution or from its stub."""
-    (program,) = [program for program in programs if f"def {name}(" in program]
-    space = {}
-    exec(program, space)
-    return space[name]
 
 
 def test_the_chapter_has_these_exercises():
@@ -33,11 +16,9 @@ def test_the_chapter_has_these_exercises():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_solution_passes_and_the_stub_does_not(name):
-    solutions = re.findall(r"~~~python\n(.*?)~~~", "\n".join(sources("markdown")), re.DOTALL)
-    verdict = check(f"long_sequences.{name}", function(name, solutions))
+    verdict = check(f"long_sequences.{name}", solution("long_sequences", name))
     assert verdict.passed, verdict
-    stub = function(name, ["from mambaout import exercises\n" + source for source in sources("code")])
-    verdict = check(f"long_sequences.{name}", stub)
+    verdict = check(f"long_sequences.{name}", stub("long_sequences", name))
     assert not verdict.passed and "Replace `raise NotImplementedError`" in verdict.message
 
 
