@@ -1,4 +1,5 @@
 """The chapter's solutions pass; stubs and typical wrong answers fail with the hint that fits."""
+
 import math
 
 import pytest
