@@ -17,25 +17,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
+from mambaout.analysis.cost import count_parameters
 from mambaout.datasets import fashion_mnist
 from mambaout.models import create_model
-from mambaout.studies.images import accuracy, initialise, mirrored, normalise
+from mambaout.studies.images import Batch, ShortTraining, accuracy, initialise, mirrored, normalise, train_classifier
 from mambaout.studies.runner import Study
-from mambaout.training import loop, optim
+from mambaout.training import optim
 
 
-@dataclass(frozen=True)
-class CausalViTConfig:
-    """One run of the study.
+@dataclass(frozen=True, kw_only=True)
+class CausalViTConfig(ShortTraining):
+    """One run of the study. It takes a random part of the 60,000 images; half of it is mirrored.
 
     Attributes:
         token_mixer, token_order, patch_size, dim, depth, num_heads: see :class:`~mambaout.models.ViTConfig`.
-        images, epochs, batch_size: training images of the 60,000, passes over them; half the images are mirrored.
-        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
-        label_smoothing: of the cross entropy.
     """
 
     token_mixer: str = "attention"
@@ -48,8 +44,6 @@ class CausalViTConfig:
     epochs: int = 5
     batch_size: int = 64
     lr: float = 4e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
 
 
 def run(config: CausalViTConfig, seed: int, device: torch.device) -> dict[str, float]:
@@ -65,21 +59,15 @@ def run(config: CausalViTConfig, seed: int, device: torch.device) -> dict[str, f
     ).to(device)
     initialise(model)
 
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches() -> Iterator[Batch]:
         for batch in optim.shuffled(config.images, config.batch_size, config.epochs, draw):
             yield mirrored(images[batch], draw), labels[batch]
 
-    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
-
-    steps = config.epochs * optim.batches_per_epoch(config.images, config.batch_size)
-    optimizer = optim.adamw(model, config.lr, config.weight_decay)
-    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
-    losses = loop.fit(model, batches(), loss, optimizer, schedule, clip_norm=1.0)
+    train_loss = train_classifier(model, batches(), config)
     return {
         "accuracy": accuracy(model, normalise(test.images).to(device), test.labels.to(device)),
-        "train_loss": sum(losses[-50:]) / len(losses[-50:]),
-        "params": float(sum(p.numel() for p in model.parameters())),
+        "train_loss": train_loss,
+        "params": float(count_parameters(model)),
     }
 
 

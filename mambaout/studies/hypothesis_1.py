@@ -32,7 +32,6 @@ from functools import cache, lru_cache
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
-from torch.nn import functional as F
 
 from mambaout.analysis.cost import count_macs, count_parameters
 from mambaout.datasets import fashion_mnist
@@ -41,7 +40,7 @@ from mambaout.datasets.stamps import CLASSES, stamps
 from mambaout.layers import MambaBlock
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
-from mambaout.studies.images import accuracy, initialise, mirrored, normalise
+from mambaout.studies.images import Batch, ShortTraining, accuracy, initialise, mirrored, normalise, train_classifier
 from mambaout.studies.runner import Study
 from mambaout.training import checkpoint, loop, optim
 from mambaout.training.devices import keep_freed_memory
@@ -52,18 +51,15 @@ WEIGHTS = "weights/hypothesis_1"
 QUICK = 2_000  # test images that the curve is drawn with
 
 
-@dataclass(frozen=True)
-class Hypothesis1Config:
-    """One run of the study.
+@dataclass(frozen=True, kw_only=True)
+class Hypothesis1Config(ShortTraining):
+    """One run of the study. Of Fashion-MNIST it takes a random part, half of it mirrored; stamps are composed anew for
+    every epoch.
 
     Attributes:
         data: "fashion_mnist" (28 x 28, grey) or "stamps" (64 x 64, RGB).
         token_mixer: see :class:`~mambaout.models.MambaOutConfig`; or "conv_gelu".
         scan, depths, dims, stem_stride, d_state, head_dim: see :class:`~mambaout.models.MambaOutConfig`.
-        images, epochs, batch_size: training images of an epoch, and passes. Those of Fashion-MNIST are a random part
-            and half of them are mirrored; stamps are composed anew for every epoch.
-        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
-        label_smoothing: of the cross entropy.
     """
 
     data: str = "fashion_mnist"
@@ -78,8 +74,6 @@ class Hypothesis1Config:
     epochs: int = 6
     batch_size: int = 64
     lr: float = 3e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
 
 
 @cache
@@ -150,33 +144,27 @@ def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str,
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for every variant
 
-    def batches() -> Iterator[Images]:
+    def batches() -> Iterator[Batch]:
         for images, labels in train:
             for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
                 x = normalise(images[batch])
                 yield (x if config.data == "stamps" else mirrored(x, draw)).to(device), labels[batch].to(device)
 
-    def loss(model: nn.Module, batch: Images) -> torch.Tensor:
-        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
-
-    per_epoch = optim.batches_per_epoch(config.images, config.batch_size)
     curve: dict[str, float] = {}
 
     def on_step(step: int, _: float) -> None:
-        if step % per_epoch == 0:
-            curve[f"accuracy_{step // per_epoch}"] = accuracy(model, test_images[:QUICK], test_labels[:QUICK])
+        epoch, rest = divmod(step, config.steps_per_epoch)
+        if not rest:
+            curve[f"accuracy_{epoch}"] = accuracy(model, test_images[:QUICK], test_labels[:QUICK])
 
-    timed = Timed(loop.Local(model, loss), device)
-    steps = config.epochs * per_epoch
-    optimizer = optim.adamw(model, config.lr, config.weight_decay)
-    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
-    losses = loop.fit(model, batches(), loss, optimizer, schedule, clip_norm=1.0, on_step=on_step, backend=timed)
+    timed = Timed(loop.Local(model, config.loss), device)
+    train_loss = train_classifier(model, batches(), config, on_step=on_step, backend=timed)
     if config in KEPT and seed == 0:
         keep(config, model)
     return {
         "accuracy": accuracy(model, test_images, test_labels),
         **curve,
-        "train_loss": sum(losses[-50:]) / len(losses[-50:]),
+        "train_loss": train_loss,
         "params": float(count_parameters(model)),
         "macs": float(count_macs(model, *test_images.shape[1:])),
         "step_ms": 1e3 * statistics.median(timed.seconds),
@@ -186,7 +174,7 @@ def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str,
 class Timed:
     """A backend of the training loop that notes how long each forward and backward pass takes."""
 
-    def __init__(self, backend: loop.Local[Images], device: torch.device) -> None:
+    def __init__(self, backend: loop.Local[Batch], device: torch.device) -> None:
         self.backend, self.device = backend, device
         self.seconds: list[float] = []
 
@@ -196,7 +184,7 @@ class Timed:
         torch.cuda.synchronize(self.device)
         return time.perf_counter()
 
-    def gradients(self, batch: Images) -> float:
+    def gradients(self, batch: Batch) -> float:
         """See :class:`mambaout.training.loop.Backend`."""
         start = self._clock()
         value = self.backend.gradients(batch)

@@ -1,7 +1,67 @@
-"""What the studies of image classification share: inputs, first weights of narrow models, and their accuracy."""
+"""What the studies of image classification share: inputs, first weights of narrow models, training, and accuracy."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+
+from mambaout.training import loop, optim
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # normalised images (B, C, H, W), labels (B,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortTraining:
+    """How a study trains; its own configuration adds what.
+
+    Attributes:
+        images, epochs, batch_size: training images of an epoch, and passes over them.
+        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
+        label_smoothing: of the cross entropy.
+    """
+
+    images: int
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one pass."""
+        return optim.batches_per_epoch(self.images, self.batch_size)
+
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Smoothed cross entropy."""
+        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=self.label_smoothing)
+
+
+def train_classifier(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    config: ShortTraining,
+    *,
+    on_step: Callable[[int, float], None] | None = None,
+    backend: loop.Backend[Batch] | None = None,
+) -> float:
+    """Train in place, by the configuration.
+
+    Args:
+        model, batches, on_step, backend: see :func:`mambaout.training.loop.fit`.
+        config: says how.
+
+    Returns:
+        The mean loss of the last 50 steps.
+    """
+    steps = config.epochs * config.steps_per_epoch
+    optimizer = optim.adamw(model, config.lr, config.weight_decay)
+    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
+    losses = loop.fit(model, batches, config.loss, optimizer, schedule, clip_norm=1.0, on_step=on_step, backend=backend)
+    last = losses[-50:]
+    return sum(last) / len(last)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

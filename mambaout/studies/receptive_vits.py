@@ -15,30 +15,26 @@ from typing import cast
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save
-from torch import nn
-from torch.nn import functional as F
 
+from mambaout.analysis.cost import count_parameters
 from mambaout.datasets.files import data_dir, find
 from mambaout.datasets.stamps import CLASSES
 from mambaout.models import ViT, create_model
 from mambaout.studies.hypothesis_1 import load_data
-from mambaout.studies.images import accuracy, initialise, normalise
+from mambaout.studies.images import Batch, ShortTraining, accuracy, initialise, normalise, train_classifier
 from mambaout.studies.runner import Study
-from mambaout.training import checkpoint, loop, optim
+from mambaout.training import checkpoint, optim
 
 WEIGHTS = "weights/receptive_vits.safetensors"
 
 
-@dataclass(frozen=True)
-class ReceptiveViTConfig:
-    """One run of the study.
+@dataclass(frozen=True, kw_only=True)
+class ReceptiveViTConfig(ShortTraining):
+    """One run of the study. The images are composed anew for each epoch.
 
     Attributes:
         token_mixer, patch_size, dim, depth, num_heads: see :class:`~mambaout.models.ViTConfig`.
         image_size: height and width of the images in pixels.
-        images, epochs, batch_size: images of an epoch, composed anew for each, and passes.
-        lr, weight_decay: AdamW with warm-up over the first tenth, then cosine.
-        label_smoothing: of the cross entropy.
     """
 
     token_mixer: str
@@ -51,8 +47,6 @@ class ReceptiveViTConfig:
     epochs: int = 6
     batch_size: int = 32
     lr: float = 2e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
 
 
 def fresh(config: ReceptiveViTConfig, seed: int = 0) -> ViT:
@@ -90,24 +84,18 @@ def run(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for both variants
 
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches() -> Iterator[Batch]:
         for images, labels in train:
             for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
                 yield normalise(images[batch]).to(device), labels[batch].to(device)
 
-    def loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=config.label_smoothing)
-
-    steps = config.epochs * optim.batches_per_epoch(config.images, config.batch_size)
-    optimizer = optim.adamw(model, config.lr, config.weight_decay)
-    schedule = optim.warmup_cosine(optimizer, steps, steps // 10)
-    losses = loop.fit(model, batches(), loss, optimizer, schedule, clip_norm=1.0)
+    train_loss = train_classifier(model, batches(), config)
     if config in KEPT and seed == 0:
         keep(KEPT[config], model)
     return {
         "accuracy": accuracy(model, normalise(test_images).to(device), test_labels.to(device)),
-        "train_loss": sum(losses[-50:]) / len(losses[-50:]),
-        "params": float(sum(p.numel() for p in model.parameters())),
+        "train_loss": train_loss,
+        "params": float(count_parameters(model)),
     }
 
 
@@ -126,7 +114,10 @@ def keep(variant: str, model: ViT) -> None:
 
 STUDY = Study(
     "receptive_vits",
-    {"visible": ReceptiveViTConfig("attention"), "causal": ReceptiveViTConfig("causal_attention")},
+    {
+        "visible": ReceptiveViTConfig(token_mixer="attention"),
+        "causal": ReceptiveViTConfig(token_mixer="causal_attention"),
+    },
     run,
 )
 KEPT = {config: name for name, config in STUDY.variants.items()}  # whose weights of seed 0 are kept

@@ -70,7 +70,7 @@ def test_a_seed_decides_the_images_and_the_cut_outs_held_back() -> None:
 @pytest.fixture
 def small(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Hypothesis1Config:
     """One short run, which keeps its weights in a folder of its own."""
-    config = Hypothesis1Config("stamps", images=64, epochs=2, batch_size=32)
+    config = Hypothesis1Config(data="stamps", images=64, epochs=2, batch_size=32)
     monkeypatch.setattr(hypothesis_1, "KEPT", {config: "gated_cnn"})
     monkeypatch.setattr(hypothesis_1, "QUICK", 50)
     monkeypatch.setattr(hypothesis_1, "data_dir", lambda: tmp_path)
