@@ -172,7 +172,7 @@ def export(
         weights: your own weights; the released ones by default.
         image_size: height and width of the images; what the model was trained at by default.
         classes: outputs of the model, where your weights have others than the released ones.
-        live: write the two graphs that the book's page runs, class probabilities and exact receptive fields.
+        live: write the two graphs that the book's page runs, class probabilities and receptive fields.
     """
     from mambaout.commands.export import run_export, run_live
 
