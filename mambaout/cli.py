@@ -176,6 +176,8 @@ def export(
     """
     from mambaout.commands.export import run_export, run_live
 
+    if live and (weights, image_size, classes) != (None, None, None):
+        raise ValueError("--live writes what the book's page runs; it takes no --weights, --image-size or --classes")
     run_live(name, out) if live else run_export(name, out, weights, image_size, classes)
     return 0
 
@@ -189,6 +191,6 @@ def main(args: Sequence[str] | None = None) -> int:
             args=args,
             config=(tyro.conf.CascadeSubcommandArgs,),  # `train RECIPE --out ...` as well as `train --out ... RECIPE`
         )
-    except (ValueError, Diverged) as error:  # bad input, broken data: the message is all that the user needs
+    except (ValueError, ModuleNotFoundError, Diverged) as error:  # the message is all that the user needs
         print(f"mambaout: {error}", file=sys.stderr)
         return 1

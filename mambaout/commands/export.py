@@ -21,6 +21,8 @@ def run_export(name: str, out: Path, weights: Path | None, image_size: int | Non
     from mambaout.export import export_onnx
 
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every operation that it need not fold
+    if classes is not None and weights is None:
+        raise ValueError("--classes goes with --weights: the released weights have classes of their own")
     model: Any = create_model(name, pretrained=weights is None, num_classes=classes)
     if weights is not None:
         load_weights(model, weights)

@@ -15,8 +15,8 @@ def run_training(recipe: Recipe, machine: Machine, out: Path, threads: int | Non
         torch.set_num_threads(threads)
     run = train(recipe, machine, folder=out)
     if run.history and os.environ.get("RANK", "0") == "0":
-        best = run.history[-1]
-        print(f"{out}: {best.epoch} epochs, top-1 {100 * best.top1:.2f} %, top-5 {100 * best.top5:.2f} %")
+        last = run.history[-1]
+        print(f"{out}: {last.epoch} epochs, top-1 {100 * last.top1:.2f} %, top-5 {100 * last.top5:.2f} %")
 
 
 def run_evaluation(
@@ -30,9 +30,17 @@ def run_evaluation(
     batch_size: int,
     workers: int,
 ) -> None:
-    """Print the report."""
+    """Print the report.
+
+    Raises:
+        ValueError: settings that do not go together, or see :func:`mambaout.training.evaluate`.
+    """
+    if folder is not None and data not in (None, "folder"):
+        raise ValueError(f"--folder is for images of your own, but --data is {data}: leave out one of them")
     if data is None and folder is not None:
         data = "folder"
+    if image_size is not None and data is None:
+        raise ValueError("--image-size goes with --data or --folder")
     chosen = None if data is None else Data(data, folder, image_size)
     print(
         evaluate(

@@ -1,5 +1,6 @@
 """An ONNX file of any model, compared with PyTorch before it is handed out."""
 
+import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
     images. The result is compared with PyTorch by ONNX Runtime, and only then moved to `path`.
 
     Args:
-        model: takes (B, C, H, W), returns one tensor. It is exported in evaluation mode, and left as it was.
+        model: takes (B, C, H, W), returns one tensor; on any device. It is exported in evaluation mode.
         path: of the file, ending in .onnx; an existing one is replaced.
         input_size: (C, H, W) of the images.
 
@@ -51,9 +52,8 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
         raise ValueError(f"the file's name must end in .onnx, got {path}")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.stem}.partial.onnx")
-    training, parameters = model.training, [p for p in model.parameters() if p.requires_grad]
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     try:
-        model.eval().requires_grad_(False)
         with parallel_scan(), torch.no_grad():
             torch.onnx.export(
                 model,
@@ -71,9 +71,6 @@ def export_onnx(model: nn.Module, path: str | Path, input_size: tuple[int, int, 
             raise ValueError(f"ONNX Runtime's logits differ from PyTorch's by {error:.1e}; the file was not kept")
         os.replace(partial, path)
     finally:
-        model.train(training)
-        for p in parameters:
-            p.requires_grad_()
         partial.unlink(missing_ok=True)
     return Exported(path, path.stat().st_size, error, scale, batches)
 

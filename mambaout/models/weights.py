@@ -124,12 +124,21 @@ def read_state_dict(path: str | Path) -> StateDict:
         ) from error
     except Exception as error:  # a truncated file raises one of many types, in both libraries
         raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({error})") from error
+    if isinstance(state, dict) and isinstance(state.get("ema"), dict):
+        state = state["ema"]  # of a training of ours: the average is what it evaluates and exports
     for key in ("state_dict", "model"):  # where training scripts put the tensors
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no state dict: expected tensors by name, got {type(state).__name__}")
     return state
+
+
+def shape_of(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """``num_classes`` and ``in_chans`` of a MambaOut with these weights, in any of the three namings."""
+    state = _CONVERT[naming(state)](state)
+    sizes = {"num_classes": ("head.fc2.weight", 0), "in_chans": ("stem.conv1.weight", 1)}
+    return {name: state[tensor].shape[axis] for name, (tensor, axis) in sizes.items() if tensor in state}
 
 
 def load_weights(

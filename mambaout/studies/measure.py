@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from mambaout.training.devices import peak_resident_bytes, process_status
+
 Work = Callable[[], object]
 
 PAGE_MAPPED = 65536  # bytes from which an allocation is a mapping of its own, given back as soon as it is freed
@@ -49,18 +51,7 @@ def steady_seconds(work: Work, device: str, budget: float) -> float:
 
 def resident_bytes() -> int:
     """Resident memory of this process now (Linux)."""
-    return _status("VmRSS")
-
-
-def peak_resident_bytes() -> int:
-    """Highest resident memory of this program so far (Linux). Not getrusage's ru_maxrss: that one is inherited from
-    the parent, so a fresh process of a large parent would seem to need nothing."""
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
-    return 1024 * int(line.split()[1])
+    return process_status("VmRSS")
 
 
 def can_measure_peaks() -> bool:

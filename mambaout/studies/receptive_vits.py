@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from filelock import FileLock
-from safetensors.torch import load_file, save
 
 from mambaout.analysis.cost import count_parameters
-from mambaout.datasets.files import data_dir, find
 from mambaout.datasets.stamps import CLASSES
 from mambaout.models import ViT, create_model
 from mambaout.studies.hypothesis_1 import load_data
 from mambaout.studies.images import Batch, ShortTraining, accuracy, initialise, normalise, train_classifier
+from mambaout.studies.kept import keep, restore
 from mambaout.studies.runner import Study
-from mambaout.training import checkpoint, optim
+from mambaout.training import optim
 
 WEIGHTS = "weights/receptive_vits.safetensors"
 
@@ -71,11 +69,7 @@ def trained(variant: str) -> ViT:
     """
     if variant not in STUDY.variants:
         raise ValueError(f"unknown variant {variant!r}; the study has {', '.join(STUDY.variants)}")
-    prefix = f"{variant}."
-    kept = load_file(find(WEIGHTS))
-    model = fresh(STUDY.variants[variant])
-    model.load_state_dict({key.removeprefix(prefix): t.float() for key, t in kept.items() if key.startswith(prefix)})
-    return model.eval()
+    return restore(fresh(STUDY.variants[variant]), WEIGHTS, variant).eval()
 
 
 def run(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str, float]:
@@ -91,25 +85,12 @@ def run(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str
 
     train_loss = train_classifier(model, batches(), config)
     if config in KEPT and seed == 0:
-        keep(KEPT[config], model)
+        keep(model, WEIGHTS, KEPT[config])
     return {
         "accuracy": accuracy(model, normalise(test_images).to(device), test_labels.to(device)),
         "train_loss": train_loss,
         "params": float(count_parameters(model)),
     }
-
-
-def keep(variant: str, model: ViT) -> None:
-    """Put the model's weights, as float16, beside those of the other variant."""
-    path = data_dir() / WEIGHTS
-    path.parent.mkdir(exist_ok=True)
-    prefix = f"{variant}."
-    own = {prefix + key: tensor.half().cpu() for key, tensor in model.state_dict().items()}
-    with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep the other one
-        held = load_file(path) if path.exists() else {}
-        held = {key: tensor for key, tensor in held.items() if not key.startswith(prefix)}
-        content = save(dict(sorted((held | own).items())))
-        checkpoint.write_whole(path, lambda file: file.write(content))
 
 
 STUDY = Study(

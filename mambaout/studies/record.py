@@ -4,8 +4,8 @@ import csv
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from mambaout.datasets.files import data_dir
+from mambaout.training.checkpoint import write_whole
 
 
 @cache
@@ -66,12 +67,11 @@ def write_results(study: str, rows: Iterable[Result]) -> Path:
     """Replace the study's result file, whole or not at all."""
     path = data_dir() / "results" / f"{study}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in dataclasses.fields(Result)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(dataclasses.asdict(row) for row in rows)
-    os.replace(partial, path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [f.name for f in dataclasses.fields(Result)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in rows)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
     return path
 
 

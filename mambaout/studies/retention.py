@@ -17,18 +17,16 @@ from functools import cache
 from typing import Any, cast
 
 import torch
-from filelock import FileLock
-from safetensors.torch import load_file, save
 from torch import nn
 from torch.nn import functional as F
 
 from mambaout.analysis import memory
-from mambaout.datasets import find, list_photos, moby_dick, photo
-from mambaout.datasets.files import data_dir
+from mambaout.datasets import list_photos, moby_dick, photo
 from mambaout.layers import MambaBlock, SelectiveSSM
 from mambaout.layers.downsample import NORM_EPS
+from mambaout.studies.kept import keep, restore
 from mambaout.studies.runner import Study
-from mambaout.training import checkpoint, loop, optim
+from mambaout.training import loop, optim
 
 PATCH, CHANNELS = 8, 3
 SHOWN_PHOTO = "chelsea"  # not trained on
@@ -233,11 +231,7 @@ def fresh(config: RetentionConfig, seed: int = 0) -> Reader:
 
 def trained(config: RetentionConfig) -> Reader:
     """The same reader after training, from the weights in the repository."""
-    prefix = f"{config.name}."
-    kept = load_file(find(WEIGHTS))
-    model = fresh(config)
-    model.load_state_dict({key.removeprefix(prefix): t.float() for key, t in kept.items() if key.startswith(prefix)})
-    return model
+    return restore(fresh(config), WEIGHTS, config.name)
 
 
 def records(sides: tuple[int, ...] = (5, 10)) -> list[dict[str, Any]]:
@@ -277,22 +271,9 @@ def run(config: RetentionConfig, seed: int, device: torch.device) -> dict[str, f
     optimizer = optim.adamw(model, config.lr, config.weight_decay)
     schedule = optim.warmup_cosine(optimizer, config.steps, config.steps // 10)
     loop.fit(model, batches, loss, optimizer, schedule, clip_norm=1.0)
-    if seed == 0:
-        keep(config, model)
+    if seed == 0 and config in VARIANTS.values():
+        keep(model, WEIGHTS, config.name)
     return values | measure("trained")
-
-
-def keep(config: RetentionConfig, model: Reader) -> None:
-    """Put the model's weights, as float16, beside those of the other readers."""
-    path = data_dir() / WEIGHTS
-    path.parent.mkdir(exist_ok=True)
-    prefix = f"{config.name}."
-    own = {prefix + key: tensor.half().cpu() for key, tensor in model.state_dict().items()}
-    with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep another reader
-        held = load_file(path) if path.exists() else {}
-        held = {key: tensor for key, tensor in held.items() if not key.startswith(prefix)}
-        content = save(dict(sorted((held | own).items())))
-        checkpoint.write_whole(path, lambda file: file.write(content))
 
 
 STATES = (4, 16)

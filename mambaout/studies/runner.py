@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 import mambaout.studies
 from mambaout.datasets.files import data_dir
 from mambaout.studies.record import Result, config_hash, current_commit, device_name, write_results
+from mambaout.training.devices import find_device
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
     Args:
         study: see :func:`find_study`.
         seeds: runs of each variant, seeds 0 to seeds - 1.
-        device: "auto" takes a GPU where there is one.
+        device: "cpu", "cuda", "mps"; "auto" takes a GPU where there is one.
         large: run the study's large variants, not the small ones.
         only: run only variants whose name contains this; processes with different ones may run side by side.
 
@@ -74,7 +75,7 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
         is replaced.
 
     Raises:
-        ValueError: no variant is chosen, or no seed.
+        ValueError: no variant is chosen, or no seed, or there is no such device.
     """
     if seeds < 1:
         raise ValueError(f"a study needs at least one seed, got {seeds}")
@@ -83,7 +84,7 @@ def execute(study: Study, *, seeds: int = 5, device: str = "auto", large: bool =
     chosen = {name: config for name, config in everything.items() if only in name}
     if not chosen:
         raise ValueError(f"{study.name} has no such variant; its variants: {', '.join(everything) or 'none'}")
-    place = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    place = torch.device(find_device(device))
     path = data_dir() / "results" / f"{study.name}.csv"
     hashes = {name: config_hash(config) for name, config in chosen.items()}
     done = {(row.variant, row.seed) for row in _append(path, [], hashes)}
@@ -130,7 +131,12 @@ def _append(path: Path, rows: list[Result], hashes: Mapping[str, str]) -> list[R
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
         old = read_results(path.stem) if path.exists() else []
-        kept = [row for row in old if row.config == hashes.get(row.variant, row.config)]
+        now = {(row.variant, row.seed) for row in rows}  # another process may have run the same meanwhile
+        kept = [
+            row
+            for row in old
+            if row.config == hashes.get(row.variant, row.config) and (row.variant, row.seed) not in now
+        ]
         if rows or kept != old:
             write_results(path.stem, kept + rows)
         return kept + rows

@@ -42,11 +42,11 @@ class Share:
         Raises:
             ValueError: the batch cannot be divided so.
         """
-        micro = micro_batch or batch_size // processes
+        micro = batch_size // processes if micro_batch is None else micro_batch
         if micro < 1 or batch_size % (processes * micro):
             raise ValueError(
                 f"a batch of {batch_size} cannot be divided among {processes} processes into micro-batches of {micro}: "
-                "choose batch_size as a multiple of both"
+                f"choose batch_size as a multiple of {processes * max(1, micro)}, or another micro_batch"
             )
         return Share(rank, processes, batch_size // (processes * micro))
 
@@ -93,8 +93,14 @@ class Preparation:
 
     @staticmethod
     def of(model: Any) -> "Preparation":
-        """The model's own, by timm's convention (``pretrained_cfg``); 0.5 where it says nothing."""
+        """The model's own, by timm's convention (``pretrained_cfg``); 0.5 where it says nothing.
+
+        Raises:
+            ValueError: the model has no ``num_classes``.
+        """
         cfg = getattr(model, "pretrained_cfg", None) or {}
+        if not isinstance(getattr(model, "num_classes", None), int):
+            raise ValueError(f"set {type(model).__name__}'s attribute num_classes to the number of its outputs")
         return Preparation(cfg.get("mean", (0.5,)), cfg.get("std", (0.5,)), model.num_classes)
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
@@ -160,6 +166,8 @@ class FolderBatches:
         device: torch.device,
         workers: int,
     ) -> None:
+        if recipe.augment.shift or recipe.augment.zoom or recipe.augment.rotate:
+            raise ValueError("shift, zoom and rotate are for embedded data; an image folder has crop and rand_augment")
         self.images, self.recipe, self.prepare, self.share = images, recipe, prepare, share
         self.device, self.workers = device, workers
         self.order = Order(len(images), recipe.batch_size, recipe.seed)  # type: ignore[arg-type]
@@ -207,5 +215,6 @@ class Seeded(Dataset[Any]):
     def __getitem__(self, key: tuple[int, int, int]) -> Any:
         index, seed, epoch = key
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator(seed, "image", epoch, index).initial_seed())
+            # The CPU's alone: torch.manual_seed would also set the GPU's back, with which the model drops its paths.
+            torch.default_generator.manual_seed(generator(seed, "image", epoch, index).initial_seed())
             return self.images[index]

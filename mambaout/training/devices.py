@@ -8,8 +8,10 @@ with bfloat16 would have to restart its kernel. Fabric keeps no such state. It i
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -34,9 +36,7 @@ class Devices:
     """
 
     def __init__(self, machine: Machine) -> None:
-        device = best_device() if machine.device == "auto" else machine.device
-        if not {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]:
-            raise ValueError(f"there is no {device} device here; device=auto takes what there is")
+        device = find_device(machine.device)
         if machine.precision == "fp16" and device == "cpu":
             raise ValueError("fp16 needs a GPU; on the CPU choose bf16, which recent processors compute fast, or fp32")
         try:
@@ -54,7 +54,7 @@ class Devices:
             precision=_PRECISIONS[machine.precision],
         )
         self.fabric.launch()
-        self.device, self.precision = self.fabric.device, machine.precision
+        self.device = self.fabric.device
 
     @property
     def rank(self) -> int:
@@ -103,6 +103,17 @@ class Devices:
             value = cast(torch.Tensor, self.fabric.all_reduce(value, reduce_op="mean"))
         return value
 
+    def check_alike(self, step: int) -> None:
+        """Have all processes found the checkpoint of the same step?
+
+        Raises:
+            ValueError: they have not, as on several machines whose folders are not shared.
+        """
+        if self.processes > 1:
+            steps = cast(torch.Tensor, self.fabric.all_gather(torch.tensor(step, device=self.device))).tolist()
+            if len(set(steps)) > 1:
+                raise ValueError(f"the processes found checkpoints of different steps, {steps}: share the folder")
+
     def clip(self, norm: float) -> None:
         """See :class:`mambaout.training.loop.Backend`."""
         self.fabric.clip_gradients(self.model, self.optimizer, max_norm=norm, error_if_nonfinite=False)
@@ -114,8 +125,8 @@ class Devices:
     def random_states(self) -> dict[str, torch.Tensor]:
         """The states of torch's random generators, one row a process."""
         states = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        if self.device.type != "cpu":
+            states["gpu"] = getattr(torch, self.device.type).get_rng_state()  # torch.cuda's or torch.mps's
         if self.processes == 1:
             return {name: state[None] for name, state in states.items()}
         gathered = {}
@@ -135,8 +146,8 @@ class Devices:
             )
             return
         torch.set_rng_state(states["cpu"][self.rank].contiguous())
-        if "cuda" in states and self.device.type == "cuda":
-            torch.cuda.set_rng_state(states["cuda"][self.rank].contiguous(), self.device)
+        if "gpu" in states and self.device.type != "cpu":
+            getattr(torch, self.device.type).set_rng_state(states["gpu"][self.rank].contiguous())
 
     def scaler_state(self) -> dict[str, Any]:
         """The loss scale of fp16; empty otherwise."""
@@ -147,29 +158,47 @@ class Devices:
         if state:
             self.fabric.strategy.precision.load_state_dict(state)
 
-    def wait(self) -> None:
-        """Until every process is here."""
-        self.fabric.barrier()
-
     def memory(self) -> float:
         """The most memory that was used, in megabytes: the GPU's, or this process's."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 1e6
-        try:
+        if sys.platform == "linux":
+            return peak_resident_bytes() / 1e6
+        if sys.platform == "darwin":
             import resource
-        except ModuleNotFoundError:  # Windows
-            return float("nan")
-        import sys
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e6 if sys.platform == "darwin" else peak / 1e3
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        return float("nan")
 
 
-def best_device() -> str:
-    """cuda, else mps, else cpu."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+def peak_resident_bytes() -> int:
+    """Highest resident memory of this program so far (Linux).
+
+    Not getrusage's ru_maxrss: that one is inherited from the parent, so a fresh process of a large parent would seem
+    to need nothing of its own.
+    """
+    return process_status("VmHWM")
+
+
+def process_status(key: str) -> int:
+    """What Linux says of this process's memory under this key of /proc/self/status, in bytes."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return 1024 * int(line.split()[1])
+
+
+def find_device(wanted: str = "auto") -> str:
+    """The device of that name; "auto" takes cuda, else mps, else cpu.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there.get(wanted):
+        names = ", ".join(name for name, is_there in there.items() if is_there)
+        raise ValueError(f"there is no {wanted} device here, only {names}; device=auto takes the fastest")
+    return wanted
 
 
 def keep_freed_memory() -> None:

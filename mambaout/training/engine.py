@@ -23,7 +23,7 @@ from mambaout.training.evaluate import WEIGHTS, evaluation_batches, measure
 from mambaout.training.log import Epoch, MetricsFile, Progress, Several, Stopwatch, TensorBoard, Watcher
 from mambaout.training.loop import Diverged, fit
 from mambaout.training.recipe import RECIPES, Machine, Recipe, differences, from_json, to_json
-from mambaout.training.sources import PHOTO_SIZE, Held, Source, generator, image_folder, source
+from mambaout.training.sources import PHOTO_SIZE, Held, Source, class_names, generator, image_folder, source
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def train(
         recipe: what to do, or a name of ``RECIPES``.
         machine: where; see :class:`Machine`.
         folder: for checkpoints, metrics.csv, TensorBoard logs and the weights; nothing is written without it.
-        model: train this one instead of ``recipe.model``, in place.
+        model: train this one instead of ``recipe.model``, in place; its ``num_classes`` says how many outputs it has.
         data: learn from these instead of ``recipe.data``.
         watchers: follow the run, such as :class:`LiveCurve`.
         progress: show a bar and a line for each epoch.
@@ -93,6 +93,7 @@ class Training:
         progress: bool,
     ) -> None:
         self.recipe, self.machine, self.folder = recipe, machine, folder
+        self.own_model, self.own_data = model is None, data is None
         self.devices = Devices(machine)
         device = self.devices.device
         if folder is not None and self.devices.first:
@@ -104,8 +105,9 @@ class Training:
         held = None if data is None else Held(data, recipe.data)
 
         torch.manual_seed(recipe.seed)  # the same first weights in every process
-        self.own_model = model is None
+        self.classes = class_names(recipe.data, "train") if held is None else held.classes
         self.model = self._create(model, held).to(device)
+        self._check_classes(held)
         if machine.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)
         torch.manual_seed(generator(recipe.seed, "dropped paths", self.devices.rank).initial_seed())
@@ -132,16 +134,23 @@ class Training:
     def _create(self, model: nn.Module | None, held: Source | None) -> nn.Module:
         if model is not None:
             return model
+        shape = {"num_classes": len(self.classes)}
         if held is not None:
-            shape = {"num_classes": len(held.classes), "in_chans": held.test()[0].shape[1]}
-        else:
-            shape = {"num_classes": len(image_folder(self.recipe.data, "train", torch.as_tensor).classes)}
+            shape["in_chans"] = held.test()[0].shape[1]
         chosen = self.recipe.model
         return create_model(chosen.name, chosen.pretrained, **shape | chosen.options())
 
+    def _check_classes(self, held: Source | None) -> None:
+        """Find out now, not after an epoch."""
+        self.prepare = Preparation.of(self.model)
+        if self.prepare.classes != len(self.classes):
+            raise ValueError(f"the model knows {self.prepare.classes} classes, the data have {len(self.classes)}")
+        if held is None and (other := class_names(self.recipe.data, "val")) != self.classes:
+            only = sorted(set(other) ^ set(self.classes))
+            raise ValueError(f"train and val must have the same class folders; only in one of them: {', '.join(only)}")
+
     def _load_data(self, held: Source | None) -> None:
         recipe, devices = self.recipe, self.devices
-        self.prepare = Preparation.of(self.model)
         share = Share.of(recipe.batch_size, self.machine.micro_batch, devices.rank, devices.processes)
         self.test_data: Any = held or recipe.data
         self.batches: MemoryBatches | FolderBatches
@@ -187,10 +196,12 @@ class Training:
             raise Diverged(f"{error} {self._last_good()}") from None
         finally:
             self.watchers.end()
-        best = self.average.model if self.average else self.model
+        final = self.average.model if self.average else self.model
+        if not all(p.isfinite().all() for p in final.parameters()):  # spoilt in the very last step
+            raise Diverged(f"the weights after step {self.step} are no finite numbers. {self._last_good()}")
         if self.folder is not None and self.devices.first:
-            self._export(best, self.folder)
-        return Run(best.eval(), self.recipe, self.history, losses, self.folder)
+            self._export(final, self.folder)
+        return Run(final.eval(), self.recipe, self.history, losses, self.folder)
 
     def _after(self, step: int, loss: float) -> None:
         """What follows each step: the moving average, the log, the evaluation, the checkpoint."""
@@ -209,7 +220,8 @@ class Training:
 
     @property
     def _lr(self) -> float:
-        return float(self.schedule.get_last_lr()[0])
+        """Of the last step; the schedule itself stands at the next one."""
+        return float(self.schedule.base_lrs[0] * self.schedule.lr_lambdas[0](self.step - 1))
 
     def _evaluate(self) -> None:
         devices, watch = self.devices, self.watch
@@ -222,7 +234,7 @@ class Training:
             rank=devices.rank,
             processes=devices.processes,
         )
-        report = measure(model, batches, classes, devices.device, devices.autocast())
+        report = measure(model, batches, classes, devices.device, devices.autocast(), together=True)
         watch.pause()
         self.history.append(
             Epoch(
@@ -267,6 +279,7 @@ class Training:
     def _resume(self, folder: Path) -> None:
         """Go back to the newest good checkpoint, if there is one."""
         state = checkpoint.load_newest(folder)
+        self.devices.check_alike(state["step"] if state else 0)
         if state is None:
             return
         if changed := "; ".join(differences(from_json(state["recipe"]), self.recipe)):
@@ -282,19 +295,19 @@ class Training:
         self.step, self.total_loss, self.watch.seconds = state["step"], state["total_loss"], state["seconds"]
 
     def _about(self) -> dict[str, str]:
-        """What is needed, beside the recipe, to make the model again; nothing for a model that was given."""
+        """What the recipe does not tell: the shape of a model that it names, and whether the data were others."""
+        about = {} if self.own_data else {"data": "given"}
         config = getattr(self.model, "config", None)
         if not self.own_model or config is None:
-            return {}
-        return {"num_classes": str(config.num_classes), "in_chans": str(config.in_chans)}
+            return about
+        return about | {"num_classes": str(config.num_classes), "in_chans": str(config.in_chans)}
 
     def _last_good(self) -> str:
         found = checkpoint.checkpoints(self.folder) if self.folder is not None else []
         return f"The last good checkpoint: {found[-1]}." if found else "There is no checkpoint."
 
     def _export(self, model: nn.Module, folder: Path) -> None:
-        about = self._about()
-        told = {"recipe": to_json(self.recipe), **about} if about else {}
+        told = {"recipe": to_json(self.recipe), **self._about()}
         if self.history:
             told["last_epoch"] = json.dumps(dataclasses.asdict(self.history[-1]))
         checkpoint.export(folder / WEIGHTS, model.state_dict(), told)

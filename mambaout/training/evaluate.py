@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Subset
 
 from mambaout.models import create_model, load_weights
 from mambaout.models.registry import MODELS
+from mambaout.models.weights import read_state_dict, shape_of
 from mambaout.training import checkpoint
 from mambaout.training.batches import Preparation
-from mambaout.training.devices import best_device
+from mambaout.training.devices import find_device
 from mambaout.training.recipe import Data, Recipe, from_json
 from mambaout.training.sources import PHOTO_SIZE, Source, image_folder, source
 
@@ -69,10 +70,18 @@ def measure(
     classes: Sequence[str],
     device: torch.device,
     autocast: AbstractContextManager[Any] | None = None,
+    *,
+    together: bool = False,
 ) -> Report:
-    """Classify normalised images (B, C, H, W) with labels (B,); among several processes, each brings its own part.
+    """Classify normalised images (B, C, H, W) with labels (B,).
 
     The model's mode and the random states are left as they were.
+
+    Args:
+        model, batches, device: what is measured, on what, and where.
+        classes: their names.
+        autocast: the precision of the forward pass.
+        together: all processes call this, each with images of its own, and get the report of all images.
     """
     try:
         from torchmetrics import MeanMetric, MetricCollection
@@ -82,13 +91,13 @@ def measure(
     count = len(classes)
     metrics = MetricCollection(
         {
-            "top1": MulticlassAccuracy(count, average="micro"),
-            "top5": MulticlassAccuracy(count, top_k=min(5, count), average="micro"),
-            "confusion": MulticlassConfusionMatrix(count),
+            "top1": MulticlassAccuracy(count, average="micro", sync_on_compute=together),
+            "top5": MulticlassAccuracy(count, top_k=min(5, count), average="micro", sync_on_compute=together),
+            "confusion": MulticlassConfusionMatrix(count, sync_on_compute=together),
         },
         compute_groups=False,
     ).to(device)
-    loss = MeanMetric().to(device)
+    loss = MeanMetric(sync_on_compute=together).to(device)
     was_training = model.training
     model.eval()
     for x, labels in batches:
@@ -180,7 +189,7 @@ def evaluate(
         data = recipe.data
     if isinstance(data, Data) and data.name != "folder":
         data = source(data)
-    place = torch.device(best_device() if device == "auto" else device)
+    place = torch.device(find_device(device))
     cfg = getattr(model, "pretrained_cfg", None) or {}
     batches, classes = evaluation_batches(data, Preparation.of(model), cfg, batch_size=batch_size, workers=workers)
     if len(classes) != model.num_classes:
@@ -207,17 +216,18 @@ def _model(what: nn.Module | str | Path, architecture: str | None) -> tuple[Any,
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"{what} is no model, and there is no such file or folder.{hint}")
     if architecture is not None:
-        return load_weights(create_model(architecture), path), None
+        return load_weights(create_model(architecture, **shape_of(read_state_dict(path))), path), None
     told, state = _own(path)
-    if told is None:
+    if "num_classes" not in told:
         raise ValueError(f"{path} does not say what model it belongs to: name its architecture, such as mambaout_tiny")
     recipe = from_json(told["recipe"])
     shape = {"num_classes": int(told["num_classes"]), "in_chans": int(told["in_chans"])}
-    return load_weights(create_model(recipe.model.name, **recipe.model.options() | shape), state), recipe
+    model = load_weights(create_model(recipe.model.name, **recipe.model.options() | shape), state)
+    return model, None if told.get("data") == "given" else recipe
 
 
-def _own(path: Path) -> tuple[dict[str, str] | None, Any]:
-    """What a file of ours says about its model, and where its weights are."""
+def _own(path: Path) -> tuple[dict[str, str], Any]:
+    """What a file of ours says about its model, nothing if it is another's; and where its weights are."""
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
@@ -226,8 +236,8 @@ def _own(path: Path) -> tuple[dict[str, str] | None, Any]:
                 told = file.metadata() or {}
         except SafetensorError as error:
             raise ValueError(f"{path} cannot be read as weights: {error}") from error
-        return (told if "recipe" in told else None), path
+        return told, path
     state = checkpoint.load(path)
     if "recipe" not in state:
-        return None, path
-    return state["about"] | {"recipe": state["recipe"]}, state["ema"]["model"] if state["ema"] else state["model"]
+        return {}, path
+    return state["about"] | {"recipe": state["recipe"]}, path

@@ -1,7 +1,8 @@
 """Recipes: everything that decides what a training does, as frozen dataclasses.
 
-`Recipe` says what is trained and how; two runs of one recipe and one seed are the same run. `Machine` says where:
-nothing in it should change the result by more than rounding.
+`Recipe` says what is trained and how; two runs of one recipe and one seed on one machine are the same run. `Machine`
+says where. It changes the result by rounding, and by which paths are dropped: each device and each micro-batch draws
+its own.
 """
 
 import ast
@@ -10,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 # Table 5 of the paper; Kobe's comes from the authors' scripts.
 DROP_PATH = {
@@ -190,6 +191,14 @@ class Machine:
     channels_last: bool = False
     workers: int = 8
     checkpoint_steps: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("device", "precision"):
+            value, known = getattr(self, name), get_args(get_type_hints(Machine)[name])
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if self.checkpoint_steps < 1 or self.workers < 0 or (self.micro_batch is not None and self.micro_batch < 1):
+            raise ValueError(f"checkpoint_steps and micro_batch must be at least 1, workers at least 0; got {self}")
 
 
 RECIPES: dict[str, Recipe] = {

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -181,6 +182,16 @@ class Held:
         return self.held or self.whole.test()
 
 
+def class_names(data: Data, split: str) -> list[str]:
+    """The folders in FOLDER/train or FOLDER/val, in the labels' order.
+
+    Raises:
+        ValueError: no folder was named, or it has none of that split.
+    """
+    path = _split_folder(data, split)
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+
+
 def image_folder(data: Data, split: str, transform: Callable[[Any], torch.Tensor]) -> Any:
     """torchvision's ImageFolder over FOLDER/train or FOLDER/val.
 
@@ -189,13 +200,17 @@ def image_folder(data: Data, split: str, transform: Callable[[Any], torch.Tensor
     """
     from torchvision.datasets import ImageFolder
 
-    if data.folder is None:
-        raise ValueError("data.folder is missing: the folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
-    path = data.folder / split
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}: images are expected in {path}/CLASS/")
+    path = _split_folder(data, split)
     try:
         return ImageFolder(str(path), transform)
     except FileNotFoundError as error:
         raise ValueError(f"{path} holds no images: {error}") from error
 
+
+def _split_folder(data: Data, split: str) -> Path:
+    if data.folder is None:
+        raise ValueError("data.folder is missing: the folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    path = data.folder / split
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}: images are expected in {path}/CLASS/")
+    return path

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mambaout.datasets.stamps import stamps
-from mambaout.studies import receptive_vits
+from mambaout.studies import kept, receptive_vits
 from mambaout.studies.images import accuracy, normalise
-from mambaout.studies.receptive_vits import STUDY, fresh, keep, run, trained
+from mambaout.studies.receptive_vits import STUDY, fresh, run, trained
 from mambaout.studies.runner import read_results
 
 
@@ -32,11 +32,11 @@ def test_a_run_is_repeatable() -> None:
 
 
 def test_kept_weights_stand_side_by_side(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(receptive_vits, "data_dir", lambda: tmp_path)
-    monkeypatch.setattr(receptive_vits, "find", lambda name: tmp_path / name)
+    monkeypatch.setattr(kept, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(kept, "find", lambda name: tmp_path / name)
     models = {name: fresh(config, seed) for seed, (name, config) in enumerate(STUDY.variants.items(), 1)}
     for name, model in models.items():
-        keep(name, model)
+        kept.keep(model, receptive_vits.WEIGHTS, name)
     for name, model in models.items():
         for key, tensor in trained(name).state_dict().items():
             torch.testing.assert_close(tensor, model.state_dict()[key].half().float(), rtol=0, atol=0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mambaout.datasets import list_photos, moby_dick, photo
+from mambaout.studies import kept as kept_models
 from mambaout.studies import retention
 from mambaout.studies.retention import VARIANTS, RetentionConfig
 
@@ -70,15 +71,18 @@ def test_a_character_outside_the_book_is_named():
 
 @pytest.mark.parametrize("source", ["photo", "sentence"])
 def test_a_run_measures_trains_and_keeps_the_weights_of_seed_0(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(retention, "data_dir", lambda: tmp_path)
-    monkeypatch.setattr(retention, "find", lambda name: tmp_path / name)
+    monkeypatch.setattr(kept_models, "data_dir", lambda: tmp_path)
+    monkeypatch.setattr(kept_models, "find", lambda name: tmp_path / name)
     small = RetentionConfig(source, 2, **SMALL)
+    other = dataclasses.replace(small, d_state=3)
+    monkeypatch.setattr(retention, "VARIANTS", {"small": small, "other": other})
     values = retention.run(small, 0, torch.device("cpu"))
     assert set(values) == {"loss_fresh", "loss_trained", "kept_10_fresh", "kept_10_trained"}
     assert values["loss_trained"] < values["loss_fresh"] and 0 < values["kept_10_trained"] < 1
-    retention.run(dataclasses.replace(small, d_state=3), 0, torch.device("cpu"))  # stands beside the first
+    retention.run(other, 0, torch.device("cpu"))  # stands beside the first
     before = (tmp_path / retention.WEIGHTS).read_bytes()
     retention.run(small, 1, torch.device("cpu"))
+    retention.run(dataclasses.replace(small, steps=1), 0, torch.device("cpu"))  # none of the study's
     assert (tmp_path / retention.WEIGHTS).read_bytes() == before
     model = retention.trained(small)
     kept = model.remembered(retention.shown(source, 4))["kept"].diagonal(-10).mean().item()

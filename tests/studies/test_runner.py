@@ -79,6 +79,21 @@ def test_processes_may_share_a_study() -> None:
     assert values() == {("a", 0): 10, ("b", 0): 20}
 
 
+def test_a_run_that_another_process_has_done_meanwhile_stands_once() -> None:
+    def run(config: Config, seed: int, device: torch.device) -> dict[str, float]:
+        if config.gain == 10:
+            execute(study([], a=10), seeds=1, device="cpu")
+        return {"value": 10.0}
+
+    execute(Study("try", {"a": Config(10)}, run), seeds=1, device="cpu")
+    assert [(row.metric, row.value) for row in read_results("try")] == [("value", 10)]
+
+
+def test_refuses_a_device_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="there is no gpu device here, only .*cpu"):
+        execute(study([], a=10), device="gpu")
+
+
 def test_refuses_to_run_nothing() -> None:
     with pytest.raises(ValueError, match="at least one seed, got 0"):
         execute(study([], a=10), seeds=0)

@@ -4,13 +4,11 @@ import dataclasses
 
 import pytest
 import torch
-from torch import nn
 
 from mambaout.studies import training_ablation
 from mambaout.studies.training_ablation import FULL, LEFT_OUT, STUDY, AblationConfig, run, without
-from mambaout.training import RECIPES, Tensors
+from mambaout.training import RECIPES, Data, Machine, Model, Tensors, Watcher, train
 from mambaout.training.batches import MemoryBatches, Preparation, Share
-from mambaout.training.optim import warmup_cosine
 from mambaout.training.recipe import differences
 from mambaout.training.sources import Held, source
 
@@ -37,18 +35,22 @@ def test_none_lacks_them_all() -> None:
 
 
 def test_without_cosine_the_rate_stays_at_its_peak() -> None:
-    recipe = STUDY.variants["no_cosine"].recipe(0)
-    steps, warmup = 40, 8
-    optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=recipe.peak_lr)
-    end = min(1.0, recipe.min_lr / recipe.peak_lr)  # as the engine has it
-    schedule = warmup_cosine(optimizer, steps, warmup, end=end)
-    rates = []
-    for _ in range(steps):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    assert rates[0] < rates[warmup - 1] < recipe.peak_lr
-    assert rates[warmup:] == pytest.approx([recipe.peak_lr] * (steps - warmup))
+    class Rates(Watcher):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def step(self, step: int, loss: float, lr: float) -> None:
+            self.seen.append(lr)
+
+    x, y = torch.zeros(128, 28, 28, dtype=torch.uint8), torch.arange(128) % 10
+    watcher = Rates()
+    recipe = dataclasses.replace(STUDY.variants["no_cosine"].recipe(0), data=Data("fashion_mnist"))
+    tiny = Model("mambaout_zepto", 0.0, ("dims=(8, 16)", "depths=(1, 1)"))
+    data, machine = Tensors(x, y, x, y, [str(i) for i in range(10)]), Machine(device="cpu")
+    train(dataclasses.replace(recipe, model=tiny), machine, data=data, watchers=[watcher], progress=False)
+    warmup = round(recipe.warmup_epochs * 2)
+    assert len(watcher.seen) == 2 * recipe.epochs and watcher.seen[0] == pytest.approx(recipe.warmup_lr)
+    assert watcher.seen[warmup:] == pytest.approx([recipe.peak_lr] * (len(watcher.seen) - warmup))
 
 
 def first_batch(config: AblationConfig, seed: int) -> torch.Tensor:

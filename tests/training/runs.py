@@ -2,13 +2,14 @@
 
 One process imports everything and then forks for each line `FOLDER OUT BATCH [VARIABLE=VALUE ...]` that it reads: a
 run that trains in FOLDER (or nowhere, "-") and saves its weights and losses to OUT. It prints "begin PID", the number
-of each step, and "end PID STATUS".
+of each step, and "end PID STATUS". What went wrong in a run is written to OUT.
 """
 
 import dataclasses
 import os
 import sys
 import threading
+from pathlib import Path
 
 import lightning_fabric  # noqa: F401
 import torch
@@ -16,7 +17,7 @@ import torch.utils.tensorboard
 import torchmetrics.classification  # noqa: F401
 from tiny import tiny_data, tiny_recipe
 
-from mambaout.training import Augment, Machine, Watcher, train
+from mambaout.training import Augment, Machine, Watcher, evaluate, train
 
 
 def say(*words):
@@ -43,7 +44,9 @@ def run(folder, out, batch):
         watchers=[Announce()],
         progress=False,
     )
-    torch.save({"model": done.model.state_dict(), "losses": done.losses, "top1": done.history[-1].top1}, out)
+    alone = evaluate(done.model, tiny_data(), device="cpu")  # all images in each process
+    found = {"model": done.model.state_dict(), "losses": done.losses, "top1": done.history[-1].top1}
+    torch.save(found | {"alone": (alone.images, alone.top1)}, out)
 
 
 def wait_for(child):
@@ -60,7 +63,7 @@ if __name__ == "__main__":
             try:
                 run(folder, out, batch)
             except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
+                Path(out).write_text(repr(error))
                 os._exit(1)
             os._exit(0)
         say("begin", child)

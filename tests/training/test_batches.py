@@ -101,6 +101,13 @@ def test_holdout_and_subset():
             Held(whole, wrong)
 
 
+def test_loading_an_image_leaves_the_gpus_random_numbers_alone(photos, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    list(folder(photos)(1, 2))
+    assert not seeded
+
+
 def test_shares():
     assert Share.of(64, None, 1, 2) == Share(1, 2, 1)
     assert Share.of(64, 8, 1, 2) == Share(1, 2, 4)

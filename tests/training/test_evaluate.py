@@ -6,6 +6,8 @@ from tiny import tiny_data
 from torch import nn
 
 import mambaout
+from mambaout.cli import main
+from mambaout.models.weights import to_timm
 from mambaout.training import Data, Tensors, evaluate
 
 
@@ -50,10 +52,14 @@ def test_any_weights_of_an_architecture(tmp_path, photos):
     torch.save(model.state_dict(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match="knows 10 classes, the data have 2"):
         evaluate(tmp_path / "w.pth", Data("folder", photos), architecture="mambaout_atto64", workers=0)
-    report = evaluate(
-        mambaout.create_model("mambaout_atto64", num_classes=2), Data("folder", photos, 40), device="cpu", workers=0
-    )
+    two = mambaout.create_model("mambaout_atto64", num_classes=2)
+    report = evaluate(two, Data("folder", photos, 40), device="cpu", workers=0)
     assert report.images == 10
+    torch.save(to_timm(two.state_dict()), tmp_path / "two.pth")  # another number of classes than the architecture's
+    again = evaluate(
+        tmp_path / "two.pth", Data("folder", photos, 40), architecture="mambaout_atto64", device="cpu", workers=0
+    )
+    assert again.loss == pytest.approx(report.loss)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +80,20 @@ def test_what_is_no_model(what, message, tmp_path, monkeypatch):
 def test_a_model_alone_needs_data():
     with pytest.raises(ValueError, match="say what to evaluate on"):
         evaluate(Lookup())
+
+
+def test_a_model_that_does_not_say_how_many_classes_it_knows():
+    with pytest.raises(ValueError, match="set Flatten's attribute num_classes to the number of its outputs"):
+        evaluate(nn.Flatten(), tiny_data())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "fashion_mnist", "--folder", "photos"], "--folder is for images of your own, but --data is"),
+        (["--image-size", "32"], "--image-size goes with --data or --folder"),
+    ],
+)
+def test_settings_that_do_not_go_together(arguments, message, capsys):
+    assert main(["evaluate", "mambaout_fashion", *arguments]) == 1
+    assert message in capsys.readouterr().err

@@ -82,18 +82,23 @@ def test_killed_at_random_steps_and_continued_ends_with_the_same_weights(runs, t
     assert results[0] == results[1] and len(results[0]) == 4
 
 
-def test_two_processes_are_one_with_the_doubled_batch(runs, tmp_path):
-    runs.start("-", tmp_path / "one.pt", 32)
-    assert runs.follow()[1] == [0]
+def start_two(runs, folders, outs):
+    """Two processes as torchrun would start them; gloo, because it is the CPU."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    for rank in (0, 1):  # as torchrun would; gloo, because it is the CPU
+    for rank, (folder, out) in enumerate(zip(folders, outs, strict=True)):
         runs.start(
-            tmp_path / "run", tmp_path / f"two{rank}.pt", 32, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2,
-            LOCAL_WORLD_SIZE=2, GROUP_RANK=0, MASTER_ADDR="127.0.0.1", MASTER_PORT=port,
-            TORCHELASTIC_RUN_ID="test",
+            folder, out, 32, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, LOCAL_WORLD_SIZE=2, GROUP_RANK=0,
+            MASTER_ADDR="127.0.0.1", MASTER_PORT=port, TORCHELASTIC_RUN_ID="test",
         )  # fmt: skip
+
+
+def test_two_processes_are_one_with_the_doubled_batch(runs, tmp_path):
+    runs.start("-", tmp_path / "one.pt", 32)
+    assert runs.follow()[1] == [0]
+    outs = [tmp_path / f"two{rank}.pt" for rank in (0, 1)]
+    start_two(runs, [tmp_path / "run"] * 2, outs)
     steps, ends = runs.follow(runs=2)
     assert ends == [0, 0] and steps == list(range(1, 10))  # the first process alone tells
     one, *two = (torch.load(tmp_path / f"{name}.pt") for name in ("one", "two0", "two1"))
@@ -103,4 +108,9 @@ def test_two_processes_are_one_with_the_doubled_batch(runs, tmp_path):
         assert torch.equal(two[0]["model"][name], two[1]["model"][name])
         torch.testing.assert_close(value, two[0]["model"][name], rtol=1e-2, atol=1e-4)
     assert one["top1"] == two[0]["top1"] == two[1]["top1"]
+    assert two[0]["alone"] == two[1]["alone"] == (30, one["top1"])
     assert checkpoint.load_newest(tmp_path / "run")["random"]["cpu"].shape[0] == 2
+
+    start_two(runs, [tmp_path / "run", tmp_path / "another"], outs)  # two machines whose folders are not one
+    assert runs.follow(runs=2) == ([], [1, 1])
+    assert all("checkpoints of different steps, [9, 0]" in path.read_text() for path in outs)

@@ -65,7 +65,12 @@ def test_small_trainings_need_nothing_but_torch():
     absent = ["lightning_fabric", "torchmetrics", "tensorboard", "tqdm", "matplotlib", "IPython", "PIL", "torchvision"]
     code = (
         f"import sys\nfor name in {absent}: sys.modules[name] = None\n"
-        "from mambaout.training import RECIPES, fit, train\n"
+        "import torch\n"
+        "from mambaout.training import RECIPES, fit, optim, train\n"
+        "model = torch.nn.Linear(2, 1)\n"
+        "adamw = optim.adamw(model, 1e-2, 0.0)\n"
+        "batches, loss = [torch.ones(4, 2)] * 3, lambda m, x: m(x).square().mean()\n"
+        "assert len(fit(model, batches, loss, adamw, optim.warmup_cosine(adamw, 3, 1))) == 3\n"
         "try: train('fashion_mnist')\n"
         "except ModuleNotFoundError as error: assert \"pip install 'mambaout[train]'\" in str(error)\n"
         "else: raise AssertionError"

@@ -40,10 +40,13 @@ def test_it_learns_and_leaves_everything_behind(tmp_path):
     assert run.history[-1].seconds_left == 0 < run.history[0].images_per_second
     with safe_open(tmp_path / "weights.safetensors", "pt") as file:
         assert set(file.keys()) == set(run.model.state_dict())
+    assert run.history[-1].lr == pytest.approx(tiny_recipe().min_lr), "the rate of the last step, not the next one's"
     report = evaluate(tmp_path, tiny_data(), device="cpu")
     assert report.top1 == run.history[-1].top1 and report.loss == pytest.approx(run.history[-1].test_loss)
     again = evaluate(checkpoint.checkpoints(tmp_path)[-1], tiny_data(), device="cpu")
     assert again.top1 == report.top1
+    with pytest.raises(ValueError, match="say what to evaluate on"):  # other data than the recipe names
+        evaluate(tmp_path)
     assert mambaout.load_weights(run.model, tmp_path / "weights.safetensors") is run.model
 
 
@@ -110,6 +113,27 @@ def test_divergence_names_the_step_the_loss_and_the_last_good_checkpoint(tmp_pat
         quiet(short(lr=1e30, lr_batch=1, clip_norm=None))
 
 
+def test_weights_spoilt_in_the_last_step_are_not_exported(tmp_path):
+    model = mambaout.create_model(PLAIN.name, num_classes=4, **PLAIN.options())
+    poison = Poison(6)
+    poison.weight = model.head.fc2.weight
+    with pytest.raises(Diverged, match="the weights after step 6 are no finite numbers. There is no checkpoint"):
+        quiet(short(ema=None), folder=tmp_path, model=model, watchers=[poison])
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_a_model_of_ones_own_is_evaluated_by_its_architecture(tmp_path):
+    model = mambaout.create_model("mambaout_zepto", num_classes=4)
+    run = quiet(short(model=Model("mambaout_tiny")), folder=tmp_path, model=model)
+    newest = checkpoint.checkpoints(tmp_path)[-1]
+    for path in (newest, tmp_path):
+        with pytest.raises(ValueError, match="does not say what model it belongs to: name its architecture"):
+            evaluate(path, tiny_data())
+    for path in (newest, tmp_path / "weights.safetensors"):  # both give the average, not the last step's weights
+        report = evaluate(path, tiny_data(), architecture="mambaout_zepto", device="cpu")
+        assert report.loss == pytest.approx(run.history[-1].test_loss)
+
+
 def test_a_truncated_newest_checkpoint_costs_some_steps_only(tmp_path):
     machine = dataclasses.replace(CPU, checkpoint_steps=2)
     whole = quiet(short(), machine, folder=tmp_path)
@@ -130,6 +154,14 @@ def test_an_image_folder(photos, tmp_path):
     assert len(run.losses) == 4 and run.model.num_classes == 2
     report = evaluate(tmp_path, device="cpu", workers=0)
     assert report.images == 10 and report.classes == ("dark", "light") and report.top1 == run.history[-1].top1
+    with pytest.raises(ValueError, match="shift, zoom and rotate are for embedded data"):
+        quiet(dataclasses.replace(recipe, augment=Augment(shift=1)), data=None)
+    (photos / "val" / "grey").mkdir()
+    try:
+        with pytest.raises(ValueError, match="the same class folders; only in one of them: grey"):
+            quiet(recipe, data=None)
+    finally:
+        (photos / "val" / "grey").rmdir()
     with pytest.raises(ValueError, match="subset and holdout are for embedded data"):
         quiet(dataclasses.replace(recipe, data=dataclasses.replace(data, subset=4)), data=None)
 
@@ -151,6 +183,12 @@ def test_from_the_command_line(tmp_path, capsys):
         (lambda: train("imagenette"), "no recipe 'imagenette'; there are imagenet"),
         (lambda: quiet(short(), Machine(device="cpu", precision="fp16")), "fp16 needs a GPU"),
         (lambda: quiet(short(), Machine(device="cpu", micro_batch=3)), "cannot be divided"),
+        (lambda: quiet(short(), Machine(device="cpu", micro_batch=0)), "micro_batch must be at least 1"),
+        (lambda: Machine(device="gpu"), "device must be one of auto, cpu, cuda, mps; got 'gpu'"),
+        (lambda: Machine(precision="fp8"), "precision must be one of fp32, bf16, fp16; got 'fp8'"),
+        (lambda: Machine(checkpoint_steps=0), "checkpoint_steps and micro_batch must be at least 1"),
+        (lambda: quiet(short(), model=torch.nn.Flatten()), "set Flatten's attribute num_classes"),
+        (lambda: quiet(short(), model=mambaout.create_model("mambaout_zepto")), "knows 10 classes, the data have 4"),
         (lambda: train(RECIPES["imagenet"], CPU), "data.folder is missing"),
     ],
 )
@@ -161,7 +199,7 @@ def test_what_cannot_be_done_is_said(call, message):
 
 def test_a_device_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="there is no cuda device here; device=auto"):
+    with pytest.raises(ValueError, match="there is no cuda device here, only .*cpu; device=auto"):
         quiet(short(), Machine(device="cuda"))
 
 

@@ -1,0 +1,38 @@
+"""Small models that a study leaves in the repository: several in one safetensors file, as float16."""
+
+from typing import TypeVar
+
+from filelock import FileLock
+from safetensors.torch import load_file, save
+from torch import nn
+
+from mambaout.datasets.files import data_dir, find
+from mambaout.training import checkpoint
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def keep(model: nn.Module, file: str, name: str) -> None:
+    """Put the model's weights, under its name, beside those of others.
+
+    Args:
+        model: of any kind.
+        file: below the data's folder, such as weights/retention.safetensors.
+        name: replaces what was kept under the same one.
+    """
+    path = data_dir() / file
+    path.parent.mkdir(exist_ok=True)
+    own = {f"{name}.{key}": tensor.half().cpu() for key, tensor in model.state_dict().items()}
+    with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep another model
+        held = load_file(path) if path.exists() else {}
+        held = {key: tensor for key, tensor in held.items() if not key.startswith(f"{name}.")}
+        content = save(dict(sorted((held | own).items())))
+        checkpoint.write_whole(path, lambda out: out.write(content))
+
+
+def restore(model: Model, file: str, name: str) -> Model:
+    """Give the model the weights that :func:`keep` put there under this name; returns it."""
+    prefix = f"{name}."
+    kept = load_file(find(file))
+    model.load_state_dict({key.removeprefix(prefix): t.float() for key, t in kept.items() if key.startswith(prefix)})
+    return model
