@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ import prose
 import pytest
 import yaml
 
+from mambaout import cli
 from mambaout.analysis import claims
 
 ROOT = Path(__file__).parents[1]
@@ -179,3 +181,33 @@ def test_programs_in_solutions_run_and_hold(program: str) -> None:
 
 def test_there_are_programs_in_solutions() -> None:
     assert len(solution_programs()) >= 4
+
+
+SUBCOMMANDS = ("train", "evaluate", "export", "study", "fetch")
+
+
+def commands() -> list[Any]:
+    """Every call of the command line that a page prints, as its arguments."""
+    found = {}
+    for path in PAGES:
+        text = "\n".join(cell["source"] for cell in cells(path) if cell["cell_type"] == "markdown")
+        text = text.replace("\\\n", " ")
+        lines = re.findall(r"^ *!?((?:torchrun .*-m )?mambaout [a-z].*)$", text, re.MULTILINE)
+        for line in [*lines, *re.findall(r"`((?:torchrun .*-m )?mambaout [a-z][^`]*)`", text)]:
+            arguments = shlex.split(line.partition("mambaout ")[2], comments=True)
+            if arguments[1:] and arguments[0] in SUBCOMMANDS:
+                found[f"{path.stem}: {' '.join(arguments)}"] = arguments
+    return [pytest.param(arguments, id=name) for name, arguments in found.items()]
+
+
+@pytest.mark.parametrize("arguments", commands())
+def test_printed_commands_are_understood(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    for module, function in (
+        ("commands.train", "run_training"), ("commands.train", "run_evaluation"), ("commands.export", "run_export"),
+        ("commands.export", "run_live"), ("studies.runner", "execute"),
+    ):  # fmt: skip
+        monkeypatch.setattr(f"mambaout.{module}.{function}", lambda *_, f=function, **__: called.append(f))
+    for function in ("fetch_data", "fetch_weights"):
+        monkeypatch.setattr(f"mambaout.commands.fetch.{function}", lambda *_, f=function: called.append(f) or [])
+    assert "--help" in arguments or (cli.main(arguments) == 0 and called)

@@ -18,8 +18,9 @@ a slash, and the mixer. ``fashion_mnist`` has 49 tokens in the first stage and 1
 
 Rows: ``accuracy`` (a fraction of all test images), ``accuracy_1`` and so on (after each epoch, of the first 2,000 test
 images), ``train_loss`` (mean of the last 50 steps), ``params``, ``macs`` (of one image), and ``step_ms``, the median
-time of an optimiser step: on a CPU the processor's time, all threads added up, which other programs hardly change; on a
-GPU the time that passed. The weights of ``stamps`` at seed 0 are kept in ``data/weights/hypothesis_1/``.
+time of a step's forward and backward pass: on a CPU the processor's time, all threads added up, which other programs
+hardly change; on a GPU the time that passed. The weights of ``stamps`` at seed 0 are kept in
+``data/weights/hypothesis_1/``.
 """
 
 import dataclasses
