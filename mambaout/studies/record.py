@@ -22,13 +22,23 @@ from mambaout.training.checkpoint import write_whole
 
 @cache
 def current_commit() -> str:
-    """The checkout's git commit when this was first asked for, with "+" behind it when files differed from it."""
-    git = ["git", "-C", str(data_dir()), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    """The checkout's git commit when this was first asked for, with "+" behind it when files differed from it.
+
+    What studies themselves write does not count: a study that goes on has changed its result file.
+    """
+    commit = _git("describe", "--always", "--abbrev=12", "--exclude=*")
+    written = [f":(top,exclude)data/{folder}" for folder in ("results", "weights")]
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *written)
+    return commit + ("+" if changed else "") or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    """What git answers about the repository that holds the data; nothing where there is none."""
+    command = ["git", "-C", str(data_dir()), *arguments]
     try:
-        answer = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # no git here
-        answer = ""
-    return answer or "unknown"
+        return ""
 
 
 @dataclass(frozen=True)

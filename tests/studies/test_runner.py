@@ -1,5 +1,6 @@
 """Studies write what they measure at once, go on where they stopped, and refuse files that they did not write."""
 
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +122,28 @@ def test_a_result_is_written_where_there_is_no_git(monkeypatch: pytest.MonkeyPat
     record.current_commit.cache_clear()  # an earlier run in this process may have asked git
     execute(study([], a=10), seeds=1, device="cpu")
     assert read_results("try")[0].commit == "unknown"
+    record.current_commit.cache_clear()
+
+
+def test_the_commit_is_marked_where_the_code_differs_from_it(data: Path) -> None:
+    def git(*arguments: str) -> str:
+        name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        return subprocess.run(
+            ["git", "-C", str(data), *name, *arguments], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init")
+    results, code = data / "data" / "results" / "try.csv", data / "code.py"
+    results.parent.mkdir(parents=True)
+    for path in (results, code):
+        path.write_text("1")
+    git("add", ".")
+    git("commit", "--message", "x")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    for path, expected in ((results, commit), (code, f"{commit}+")):
+        path.write_text("2")
+        record.current_commit.cache_clear()
+        assert record.current_commit() == expected
     record.current_commit.cache_clear()
 
 
