@@ -22,20 +22,15 @@ def generator(seed: int, *purpose: object) -> torch.Generator:
 
 
 class Source(Protocol):
-    """A set of small images that fits into memory.
-
-    Attributes:
-        classes: their names.
-        fresh: whether each epoch has new training images.
-    """
+    """A set of small images that fits into memory."""
 
     @property
     def classes(self) -> Sequence[str]:
-        """Names, in the labels' order."""
+        """Names of the classes, in the labels' order."""
 
     @property
     def fresh(self) -> bool:
-        """Does :meth:`train` give other images in another epoch?"""
+        """Whether :meth:`train` gives other images in another epoch."""
 
     def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, C, H, W) uint8 and (N,) int64; N is the same in every epoch."""
