@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import t, ttest_ind
 
 from mambaout.analysis.statistics import mean_interval
-from mambaout.exercises import NotYet, exercise
+from mambaout.exercises import NotYet, exercise, number
 
 # Accuracies with a large spread between the seeds that both models share, and with a small one.
 CASES = (
@@ -58,12 +58,11 @@ def _paired_interval(answer: Any) -> None:
 def _hidden_channels(answer: Any) -> None:
     """a hidden channel costs a gate, a value, their two biases, and a column of the last layer."""
     for dim, hidden, extra in ((32, 85, 4_000), (64, 170, 16_640), (96, 256, 0), (384, 1024, 100_000)):
-        right, found = hidden - round(extra / (3 * dim + 2)), answer(dim, hidden, extra)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            raise NotYet(f"Return one number; for dim={dim} came {type(found).__name__}.")
+        right = hidden - round(extra / (3 * dim + 2))
+        found = number(answer(dim, hidden, extra), f"dim={dim}")
         if found == right:
             continue
-        case = f"For dim={dim}, hidden={hidden}, extra={extra} came {found}"
+        case = f"For dim={dim}, hidden={hidden}, extra={extra} came {found:g}"
         if found != round(found):
             raise NotYet(f"{case}. A layer has a whole number of channels: round.")
         if found == hidden + round(extra / (3 * dim + 2)):

@@ -124,6 +124,15 @@ def read_state_dict(path: str | Path) -> StateDict:
         ) from error
     except Exception as error:  # a truncated file raises one of many types, in both libraries
         raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({error})") from error
+    return tensors_in(state, path)
+
+
+def tensors_in(state: Any, path: Path) -> StateDict:
+    """The state dict in what a checkpoint holds.
+
+    Raises:
+        WeightsError: there is none; names the file.
+    """
     if isinstance(state, dict) and isinstance(state.get("ema"), dict):
         state = state["ema"]  # of a training of ours: the average is what it evaluates and exports
     for key in ("state_dict", "model"):  # where training scripts put the tensors

@@ -26,12 +26,11 @@ hardly change; on a GPU the time that passed. The weights of ``stamps`` at seed 
 import dataclasses
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from mambaout.analysis.cost import count_macs, count_parameters
@@ -41,9 +40,17 @@ from mambaout.datasets.stamps import CLASSES, stamps
 from mambaout.layers import MambaBlock
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
-from mambaout.studies.images import Batch, ShortTraining, accuracy, initialise, mirrored, normalise, train_classifier
+from mambaout.studies.images import (
+    Batch,
+    ShortTraining,
+    accuracy,
+    initialise,
+    normalise,
+    shuffled_batches,
+    train_classifier,
+)
 from mambaout.studies.runner import Study
-from mambaout.training import checkpoint, loop, optim
+from mambaout.training import checkpoint, loop
 from mambaout.training.devices import keep_freed_memory
 
 Images = tuple[torch.Tensor, torch.Tensor]  # (N, 1 or 3, H, W) uint8 or (N, H, W) uint8, and labels (N,)
@@ -145,12 +152,7 @@ def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str,
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for every variant
 
-    def batches() -> Iterator[Batch]:
-        for images, labels in train:
-            for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
-                x = normalise(images[batch])
-                yield (x if config.data == "stamps" else mirrored(x, draw)).to(device), labels[batch].to(device)
-
+    batches = shuffled_batches(train, config, draw, device, mirror=config.data != "stamps")
     curve: dict[str, float] = {}
 
     def on_step(step: int, _: float) -> None:
@@ -159,7 +161,7 @@ def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str,
             curve[f"accuracy_{epoch}"] = accuracy(model, test_images[:QUICK], test_labels[:QUICK])
 
     timed = Timed(loop.Local(model, config.loss), device)
-    train_loss = train_classifier(model, batches(), config, on_step=on_step, backend=timed)
+    train_loss = train_classifier(model, batches, config, on_step=on_step, backend=timed)
     if config in KEPT and seed == 0:
         keep(config, model)
     return {
@@ -201,8 +203,7 @@ def keep(config: Hypothesis1Config, model: MambaOut) -> None:
     """Write the weights to the repository's data, whole or not at all."""
     path = data_dir() / WEIGHTS / f"{KEPT[config]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = save({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()})
-    checkpoint.write_whole(path, lambda file: file.write(content))
+    checkpoint.export(path, model.state_dict(), {})
 
 
 MIXERS: dict[str, dict[str, str]] = {

@@ -1,6 +1,6 @@
 """What the studies of image classification share: inputs, first weights of narrow models, training, and accuracy."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +37,29 @@ class ShortTraining:
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Smoothed cross entropy."""
         return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=self.label_smoothing)
+
+
+def shuffled_batches(
+    epochs: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    config: ShortTraining,
+    draw: torch.Generator,
+    device: torch.device,
+    *,
+    mirror: bool,
+) -> Iterator[Batch]:
+    """The batches of a training, each epoch in a new random order.
+
+    Args:
+        epochs: images (N, H, W) or (N, C, H, W) uint8 and labels (N,) of each epoch.
+        config: says how many images make a batch.
+        draw: for the order and the mirroring; on the CPU, so that every device gets the same.
+        device: where the batches go.
+        mirror: whether half of the images are mirrored.
+    """
+    for images, labels in epochs:
+        for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
+            x = normalise(images[batch])
+            yield (mirrored(x, draw) if mirror else x).to(device), labels[batch].to(device)
 
 
 def train_classifier(

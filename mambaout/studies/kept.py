@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from filelock import FileLock
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import nn
 
 from mambaout.datasets.files import data_dir, find
@@ -22,12 +22,11 @@ def keep(model: nn.Module, file: str, name: str) -> None:
     """
     path = data_dir() / file
     path.parent.mkdir(exist_ok=True)
-    own = {f"{name}.{key}": tensor.half().cpu() for key, tensor in model.state_dict().items()}
+    own = {f"{name}.{key}": tensor.half() for key, tensor in model.state_dict().items()}
     with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep another model
         held = load_file(path) if path.exists() else {}
         held = {key: tensor for key, tensor in held.items() if not key.startswith(f"{name}.")}
-        content = save(dict(sorted((held | own).items())))
-        checkpoint.write_whole(path, lambda out: out.write(content))
+        checkpoint.export(path, dict(sorted((held | own).items())), {})
 
 
 def restore(model: Model, file: str, name: str) -> Model:

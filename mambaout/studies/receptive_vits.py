@@ -8,7 +8,6 @@ Run ``mambaout study receptive_vits --seeds 1``: it writes ``data/results/recept
 ``train_loss`` (mean of the last 50 steps), ``params``.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,10 +17,9 @@ from mambaout.analysis.cost import count_parameters
 from mambaout.datasets.stamps import CLASSES
 from mambaout.models import ViT, create_model
 from mambaout.studies.hypothesis_1 import load_data
-from mambaout.studies.images import Batch, ShortTraining, accuracy, initialise, normalise, train_classifier
+from mambaout.studies.images import ShortTraining, accuracy, initialise, normalise, shuffled_batches, train_classifier
 from mambaout.studies.kept import keep, restore
 from mambaout.studies.runner import Study
-from mambaout.training import optim
 
 WEIGHTS = "weights/receptive_vits.safetensors"
 
@@ -78,12 +76,7 @@ def run(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for both variants
 
-    def batches() -> Iterator[Batch]:
-        for images, labels in train:
-            for batch in optim.shuffled(config.images, config.batch_size, 1, draw):
-                yield normalise(images[batch]).to(device), labels[batch].to(device)
-
-    train_loss = train_classifier(model, batches(), config)
+    train_loss = train_classifier(model, shuffled_batches(train, config, draw, device, mirror=False), config)
     if config in KEPT and seed == 0:
         keep(model, WEIGHTS, KEPT[config])
     return {

@@ -103,6 +103,15 @@ class Preparation:
             raise ValueError(f"set {type(model).__name__}'s attribute num_classes to the number of its outputs")
         return Preparation(cfg.get("mean", (0.5,)), cfg.get("std", (0.5,)), model.num_classes)
 
+    def check(self, classes: Sequence[str]) -> None:
+        """Does the model know as many classes as the data have?
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.classes != len(classes):
+            raise ValueError(f"the model knows {self.classes} classes, the data have {len(classes)}")
+
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """(B, C, H, W) in 0..1 -> normalised."""
         mean, std = (x.new_tensor(values)[:, None, None] for values in (self.mean, self.std))

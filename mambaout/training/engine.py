@@ -143,8 +143,7 @@ class Training:
     def _check_classes(self, held: Source | None) -> None:
         """Find out now, not after an epoch."""
         self.prepare = Preparation.of(self.model)
-        if self.prepare.classes != len(self.classes):
-            raise ValueError(f"the model knows {self.prepare.classes} classes, the data have {len(self.classes)}")
+        self.prepare.check(self.classes)
         if held is None and (other := class_names(self.recipe.data, "val")) != self.classes:
             only = sorted(set(other) ^ set(self.classes))
             raise ValueError(f"train and val must have the same class folders; only in one of them: {', '.join(only)}")
@@ -196,8 +195,8 @@ class Training:
             raise Diverged(f"{error} {self._last_good()}") from None
         finally:
             self.watchers.end()
-        final = self.average.model if self.average else self.model
-        if not all(p.isfinite().all() for p in final.parameters()):  # spoilt in the very last step
+        final = self._final
+        if not _finite(final):  # spoilt in the very last step
             raise Diverged(f"the weights after step {self.step} are no finite numbers. {self._last_good()}")
         if self.folder is not None and self.devices.first:
             self._export(final, self.folder)
@@ -219,13 +218,18 @@ class Training:
         self.watch.start()
 
     @property
+    def _final(self) -> nn.Module:
+        """What is evaluated and exported: the moving average where the recipe has one."""
+        return self.average.model if self.average else self.model
+
+    @property
     def _lr(self) -> float:
         """Of the last step; the schedule itself stands at the next one."""
         return float(self.schedule.base_lrs[0] * self.schedule.lr_lambdas[0](self.step - 1))
 
     def _evaluate(self) -> None:
         devices, watch = self.devices, self.watch
-        model = self.average.model if self.average else self.model
+        model = self._final
         batches, classes = evaluation_batches(
             self.test_data,
             self.prepare,
@@ -258,7 +262,7 @@ class Training:
     def _save(self, folder: Path) -> None:
         random = self.devices.random_states()
         self.watch.pause()
-        if not self.devices.first or not all(p.isfinite().all() for p in self.model.parameters()):
+        if not self.devices.first or not _finite(self.model):
             return  # without numbers, the next step's loss will tell; the checkpoint before stays the last good one
         state = {
             "step": self.step,  # the place in the order of the images follows from it
@@ -311,3 +315,7 @@ class Training:
         if self.history:
             told["last_epoch"] = json.dumps(dataclasses.asdict(self.history[-1]))
         checkpoint.export(folder / WEIGHTS, model.state_dict(), told)
+
+
+def _finite(model: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for p in model.parameters())

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 
 from mambaout.models import create_model, load_weights
 from mambaout.models.registry import MODELS
-from mambaout.models.weights import read_state_dict, shape_of
+from mambaout.models.weights import read_state_dict, shape_of, tensors_in
 from mambaout.training import checkpoint
 from mambaout.training.batches import Preparation
 from mambaout.training.devices import find_device
@@ -191,9 +191,9 @@ def evaluate(
         data = source(data)
     place = torch.device(find_device(device))
     cfg = getattr(model, "pretrained_cfg", None) or {}
-    batches, classes = evaluation_batches(data, Preparation.of(model), cfg, batch_size=batch_size, workers=workers)
-    if len(classes) != model.num_classes:
-        raise ValueError(f"the model knows {model.num_classes} classes, the data have {len(classes)}")
+    prepare = Preparation.of(model)
+    batches, classes = evaluation_batches(data, prepare, cfg, batch_size=batch_size, workers=workers)
+    prepare.check(classes)
     types = {"bf16": torch.bfloat16, "fp16": torch.float16}
     autocast = torch.autocast(place.type, types[precision]) if precision in types else None
     return measure(model.to(place), batches, classes, place, autocast)
@@ -240,4 +240,4 @@ def _own(path: Path) -> tuple[dict[str, str], Any]:
     state = checkpoint.load(path)
     if "recipe" not in state:
         return {}, path
-    return state["about"] | {"recipe": state["recipe"]}, path
+    return state["about"] | {"recipe": state["recipe"]}, tensors_in(state, path)
