@@ -16,9 +16,9 @@ from mambapy.pscan import pscan
 from torch import Tensor
 
 from benchmarks.timing import THREADS
-from mambaout.layers.scan import selective_scan
-from mambaout.layers.scan_chunked import selective_scan_chunked
-from mambaout.layers.scan_reference import selective_scan_reference
+from mambaout.kernels.scan import selective_scan
+from mambaout.kernels.scan_chunked import selective_scan_chunked
+from mambaout.kernels.scan_reference import selective_scan_reference
 from mambaout.studies import measure
 from mambaout.studies.measure import medians
 

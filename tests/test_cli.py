@@ -10,8 +10,8 @@ import pytest
 from mambaout.cli import main
 from mambaout.commands import doctor
 from mambaout.commands import fetch as fetching
-from mambaout.datasets import files
-from mambaout.models import download
+from mambaout.files import data as files
+from mambaout.files import download
 
 ENTRY = files.Entry(
     "paper/x.csv", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", None

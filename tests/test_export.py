@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from mambaout import create_model
 from mambaout.analysis.receptive_field import effective_receptive_field
 from mambaout.cli import main
-from mambaout.datasets.files import find
 from mambaout.export import export_onnx, live_model
 from mambaout.export.live import Opened, external
 from mambaout.export.operators import translate
 from mambaout.export.tracing import trace
-from mambaout.layers.scan import parallel_scan
+from mambaout.files.data import find
+from mambaout.kernels.scan import parallel_scan
 from mambaout.models.weights import OWN
 
 SMALL = {"depths": (1, 2), "dims": (16, 24)}

@@ -4,7 +4,7 @@
     apt-get download tuxpaint-stamps-default tuxpaint-data mate-backgrounds     (Debian 12)
     pip download --no-deps --only-binary :all: --python-version 3.11 --platform manylinux_2_28_x86_64 \\
         scikit-image==0.26.0
-    cd .. && .venv/bin/python tools/stamps.py packages && .venv/bin/python -m mambaout.datasets.manifest
+    cd .. && .venv/bin/python tools/stamps.py packages && .venv/bin/python -m mambaout.files.manifest
 
 The folder holds the packages, or each one unpacked in a folder of its name (`dpkg -x`, or `unzip` for the wheel).
 A package with other bytes than those recorded here is refused, unless `--any-version` is given.
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mambaout.models.download import digest
+from mambaout.files.download import digest
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "data" / "stamps"

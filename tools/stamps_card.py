@@ -1,6 +1,6 @@
 """Draw `data/stamps/card.webp`, the picture of the data card: three composed images of each class.
 
-    .venv/bin/python tools/stamps_card.py && .venv/bin/python -m mambaout.datasets.manifest
+    .venv/bin/python tools/stamps_card.py && .venv/bin/python -m mambaout.files.manifest
 """
 
 from __future__ import annotations

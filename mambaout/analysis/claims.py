@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
-from mambaout.datasets.files import DataError, data_dir, find, repository_root
+from mambaout.files.data import DataError, data_dir, find, repository_root
 
 PATH = data_dir() / "claims.yml"
 STATUSES = ("reproduced", "scaled down", "quoted")

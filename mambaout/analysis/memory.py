@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mambaout.layers.scan_reference import compute_dtype
+from mambaout.kernels.scan_reference import compute_dtype
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from mambaout.datasets.files import find
+from mambaout.files.data import find
 
 if TYPE_CHECKING:
     import pandas as pd

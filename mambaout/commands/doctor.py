@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
-from mambaout.datasets import files
+from mambaout.files import data as files
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _data() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from mambaout.models.download import checkpoint_path
+    from mambaout.files.download import checkpoint_path
     from mambaout.models.weights import RELEASED
 
     paths = {name: checkpoint_path(url) for name, url in RELEASED.items()}

@@ -43,8 +43,8 @@ def run_live(name: str, out: Path) -> None:
     """
     if name not in OWN:
         raise ValueError(f"the page runs models whose weights the book trained: {', '.join(OWN)}; got {name}")
-    from mambaout.datasets.files import find
     from mambaout.export import live_model
+    from mambaout.files.data import find
 
     model: Any = create_model(name, pretrained=True)
     made = live_model(model, find(model.pretrained_cfg["file"]))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from mambaout.datasets import files
+from mambaout.files import data as files
 
 
 def fetch_data(names: Sequence[str]) -> list[str]:
@@ -57,7 +57,7 @@ def fetch_weights(names: Sequence[str]) -> list[str]:
     Raises:
         WeightsError: there are no released weights of that name. Nothing is downloaded then.
     """
-    from mambaout.models.download import DownloadError, fetch_checkpoint
+    from mambaout.files.download import DownloadError, fetch_checkpoint
     from mambaout.models.weights import RELEASED, WeightsError
 
     for name in names:

@@ -1,10 +1,10 @@
 """The data of the book: loaders of verified files, which need no network in a clone of the repository."""
 
 from mambaout.datasets.fashion_mnist import FashionMNIST, fashion_mnist
-from mambaout.datasets.files import DataError, find
 from mambaout.datasets.photos import list_photos, photo, photo_credit
 from mambaout.datasets.stamps import Stamps, stamps
 from mambaout.datasets.text import moby_dick
+from mambaout.files.data import DataError, find
 
 __all__ = [
     "DataError",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaout.datasets.files import DataError, find
+from mambaout.files.data import DataError, find
 
 CLASSES = (
     "T-shirt/top",

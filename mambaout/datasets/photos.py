@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mambaout.datasets.files import DataError, find
+from mambaout.files.data import DataError, find
 
 
 def list_photos() -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mambaout.datasets import compose
-from mambaout.datasets.files import DataError, find
+from mambaout.files.data import DataError, find
 
 CLASSES = (
     "mammal",

@@ -2,7 +2,7 @@
 
 import lzma
 
-from mambaout.datasets.files import DataError, find
+from mambaout.files.data import DataError, find
 
 
 def moby_dick() -> str:

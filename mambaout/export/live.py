@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from mambaout.export.operators import translate
 from mambaout.export.tracing import trace
+from mambaout.kernels.convolve import convolve
+from mambaout.kernels.scan import parallel_scan
 from mambaout.layers import GatedCNNBlock, MambaBlock
-from mambaout.layers.downsample import convolve
-from mambaout.layers.scan import parallel_scan
 from mambaout.models.mambaout import MambaOut
 
 WEIGHTS = "weights.safetensors"  # how the graphs call the file that they read

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mambaout.layers.scan import parallel_scan
+from mambaout.kernels.scan import parallel_scan
 
 TOLERANCE = 1e-4  # relative to the largest logit
 

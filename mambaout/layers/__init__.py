@@ -1,5 +1,7 @@
 """The bricks: blocks, token mixers and the selective scan."""
 
+from mambaout.kernels.scan import selective_scan
+from mambaout.kernels.scan_reference import selective_scan_reference, selective_scan_step, zero_order_hold
 from mambaout.layers.attention import Attention, KVCache
 from mambaout.layers.attention_block import AttentionBlock
 from mambaout.layers.downsample import Downsample, Stem
@@ -7,8 +9,6 @@ from mambaout.layers.drop_path import DropPath
 from mambaout.layers.gated_cnn import GatedCNNBlock, IdentityBlock
 from mambaout.layers.head import ClassifierHead
 from mambaout.layers.mamba import MambaBlock
-from mambaout.layers.scan import selective_scan
-from mambaout.layers.scan_reference import selective_scan_reference, selective_scan_step, zero_order_hold
 from mambaout.layers.ssm import SelectiveSSM
 from mambaout.layers.transformer import TransformerBlock
 

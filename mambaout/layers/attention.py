@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.layers.scan_reference import needs_grad
+from mambaout.kernels.scan_reference import needs_grad
 
 
 class _Room:

@@ -8,25 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.layers.plain import is_plain
+from mambaout.kernels.convolve import convolve
 
 NORM_EPS = 1e-6  # every LayerNorm of the released models
-
-
-def convolve(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
-    """Apply a convolution to (B, H, W, C): no copy when x is contiguous.
-
-    Where each output reads few channels (the first layer, a depthwise layer), the weight goes along in
-    channels-last order: PyTorch would else choose a kernel that is up to four times slower. The parameter itself
-    is stored contiguous, as safetensors asks for.
-    """
-    x = x.permute(0, 3, 1, 2)
-    if conv.weight.shape[1] <= 4 and is_plain(conv, nn.Conv2d):
-        weight = conv.weight.contiguous(memory_format=torch.channels_last)
-        y = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, groups=conv.groups)
-    else:
-        y = conv(x)
-    return y.permute(0, 2, 3, 1)
 
 
 class Stem(nn.Module):

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.layers.depthwise import depthwise_conv2d
+from mambaout.kernels.depthwise import depthwise_conv2d
+from mambaout.kernels.plain import is_plain
 from mambaout.layers.downsample import NORM_EPS
 from mambaout.layers.drop_path import DropPath
-from mambaout.layers.plain import is_plain
 
 
 class GatedCNNBlock(nn.Module):

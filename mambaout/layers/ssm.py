@@ -14,8 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.layers.scan import selective_scan
-from mambaout.layers.scan_reference import selective_scan_step
+from mambaout.kernels.scan import selective_scan
+from mambaout.kernels.scan_reference import selective_scan_step
 
 
 class SelectiveSSM(nn.Module):

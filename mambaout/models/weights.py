@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mambaout.models.download import DownloadError, fetch_checkpoint
+from mambaout.files.data import find
+from mambaout.files.download import DownloadError, fetch_checkpoint
 
 StateDict = dict[str, torch.Tensor]
 
@@ -186,8 +187,6 @@ def load_weights(
 def load_released(model: nn.Module, name: str) -> None:
     """Load the released weights of ``name``, or this book's own, adapting the two layers that a task may change."""
     if name in OWN:
-        from mambaout.datasets.files import find  # which itself needs mambaout.models
-
         state = read_state_dict(find(OWN[name]))
     elif name in RELEASED:
         try:

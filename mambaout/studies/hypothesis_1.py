@@ -35,8 +35,8 @@ from torch import nn
 
 from mambaout.analysis.cost import count_macs, count_parameters
 from mambaout.datasets import fashion_mnist
-from mambaout.datasets.files import data_dir, find
 from mambaout.datasets.stamps import CLASSES, stamps
+from mambaout.files.data import data_dir, find
 from mambaout.layers import MambaBlock
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters

@@ -6,7 +6,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from torch import nn
 
-from mambaout.datasets.files import data_dir, find
+from mambaout.files.data import data_dir, find
 from mambaout.training import checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mambaout.datasets.files import data_dir
+from mambaout.files.data import data_dir
 from mambaout.training.checkpoint import write_whole
 
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from tqdm.auto import tqdm
 
 import mambaout.studies
-from mambaout.datasets.files import data_dir
+from mambaout.files.data import data_dir
 from mambaout.studies.record import Result, config_hash, current_commit, device_name, write_results
 from mambaout.training.devices import find_device
 

@@ -9,7 +9,7 @@ import pytest
 
 from mambaout.analysis import claims
 from mambaout.analysis.claims import Claim, LedgerError, Value
-from mambaout.datasets import files
+from mambaout.files import data as files
 
 PAPER = Value("82.7", "%", "paper/models.csv", {"model": "MambaOut-Tiny"}, "top1_224")
 CLAIM = Claim(

@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mambaout.analysis import memory
 from mambaout.analysis.cost import count_macs
+from mambaout.kernels.depthwise import depthwise_conv2d
 from mambaout.layers import Attention, GatedCNNBlock, SelectiveSSM, selective_scan_reference
-from mambaout.layers.depthwise import depthwise_conv2d
 
 
 def macs(function, *args):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mambaout.datasets import DataError, files, list_photos, photo, photo_credit
+from mambaout.datasets import DataError, list_photos, photo, photo_credit
+from mambaout.files import data as files
 
 PHOTOS = Path(__file__).parents[2] / "data/photos"
 LICENCES = {"public domain", "CC0 1.0", "CC BY 1.0", "CC BY 2.0"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mambaout.datasets import DataError, Stamps, files, stamps
+from mambaout.datasets import DataError, Stamps, stamps
 from mambaout.datasets.stamps import (
     CLASSES,
     TEST_SHARE,
@@ -18,6 +18,7 @@ from mambaout.datasets.stamps import (
     list_stamps,
     stamp,
 )
+from mambaout.files import data as files
 
 module = importlib.import_module("mambaout.datasets.stamps")  # the package's attribute is the function
 DATA = Path(__file__).parents[2] / "data/stamps"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mambaout.kernels.depthwise import depthwise_conv2d
 from mambaout.layers import Attention, MambaBlock, SelectiveSSM, TransformerBlock
-from mambaout.layers.depthwise import depthwise_conv2d
 from mambaout.models import create_model
 
 LENGTH, DIM = 9, 8

@@ -5,7 +5,7 @@ import torch
 
 import mambaout
 from mambaout.datasets import fashion_mnist
-from mambaout.datasets.files import find
+from mambaout.files.data import find
 from mambaout.models.weights import OWN
 
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 import mambaout
-from mambaout.models import download, from_authors, from_timm, to_timm, weights
+from mambaout.files import download
+from mambaout.models import from_authors, from_timm, to_timm, weights
 
 DEPTHS = {"depths": (1, 1, 2, 1)}
 

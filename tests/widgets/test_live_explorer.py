@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from mambaout import create_model
 from mambaout.analysis.receptive_field import effective_receptive_field
 from mambaout.datasets import fashion_mnist
-from mambaout.datasets.files import find
 from mambaout.export import live_model
 from mambaout.export.live import Opened
-from mambaout.layers.scan import parallel_scan
+from mambaout.files.data import find
+from mambaout.kernels.scan import parallel_scan
 from mambaout.models.weights import OWN
 from mambaout.widgets import LiveExplorer, live_explorer
 

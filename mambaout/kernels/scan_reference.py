@@ -100,7 +100,7 @@ def selective_scan_reference(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Equations 2 and 3, one token after the other. Slow and plain; `selective_scan` is the form to use.
 
-    Args and returns are those of `mambaout.layers.scan.selective_scan`.
+    Args and returns are those of `mambaout.kernels.scan.selective_scan`.
     """
     dtype = compute_dtype(u, delta, A, B, C, D, initial_state)
     zeros = u.new_zeros(u.shape[0], *A.shape, dtype=dtype)

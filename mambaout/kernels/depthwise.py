@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.layers.downsample import convolve
-from mambaout.layers.plain import is_plain
+from mambaout.kernels.convolve import convolve
+from mambaout.kernels.plain import is_plain
 
 
 def depthwise_conv2d(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:

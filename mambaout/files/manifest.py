@@ -1,10 +1,10 @@
-"""Write `manifest.csv` from the files below `data/`: `python -m mambaout.datasets.manifest`."""
+"""Write `manifest.csv` from the files below `data/`: `python -m mambaout.files.manifest`."""
 
 import csv
 import hashlib
 from pathlib import Path
 
-from mambaout.datasets.files import Entry, repository_root
+from mambaout.files.data import Entry, repository_root
 
 # The authors' own address (a plain S3 site without TLS: the SHA-256 is what protects the bytes).
 _FASHION_MNIST = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"

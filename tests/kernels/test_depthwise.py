@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mambaout.layers.depthwise import DepthwiseConv2dFunction, depthwise_conv2d
-from mambaout.layers.downsample import convolve
+from mambaout.kernels.convolve import convolve
+from mambaout.kernels.depthwise import DepthwiseConv2dFunction, depthwise_conv2d
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 9), (14, 14)])

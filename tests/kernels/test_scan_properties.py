@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from scan_cases import NAMES, make_inputs, run
 from torch import Tensor
 
-from mambaout.layers import scan_chunked
-from mambaout.layers.scan import selective_scan
-from mambaout.layers.scan_reference import selective_scan_reference
+from mambaout.kernels import scan_chunked
+from mambaout.kernels.scan import selective_scan
+from mambaout.kernels.scan_reference import selective_scan_reference
 
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 140), st.integers(1, 6), st.integers(1, 5))
 seeds = st.integers(0, 1000)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scan_cases import NAMES, make_inputs, relative_error, run
 
-from mambaout.layers import scan_triton
-from mambaout.layers.scan_reference import selective_scan_reference
+from mambaout.kernels import scan_triton
+from mambaout.kernels.scan_reference import selective_scan_reference
 
 
 def triton_scan(u, delta, A, B, C, D=None, *, initial_state=None, return_last_state=False):

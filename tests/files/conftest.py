@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mambaout.datasets import files
+from mambaout.files import data as files
 
 
 class _Quiet(SimpleHTTPRequestHandler):

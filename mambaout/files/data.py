@@ -2,7 +2,7 @@
 
 The repository carries every file, so a clone works offline. A package that is installed elsewhere downloads
 what is asked for, once, into `$MAMBAOUT_DATA` or the cache. `manifest.csv`, written by
-`python -m mambaout.datasets.manifest`, holds the size and SHA-256 of each file: nothing is returned that
+`python -m mambaout.files.manifest`, holds the size and SHA-256 of each file: nothing is returned that
 differs from it.
 """
 
@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
-from mambaout.models.download import digest
+from mambaout.files.download import digest
 
 # Written by studies and edited by hand: inside a checkout the file itself is the truth, not the manifest.
 LIVING = ("results/", "claims.yml")

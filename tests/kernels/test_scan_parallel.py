@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
+from mambaout.kernels.scan import parallel_scan, selective_scan
+from mambaout.kernels.scan_parallel import selective_scan_parallel
+from mambaout.kernels.scan_reference import selective_scan_reference
 from mambaout.layers import SelectiveSSM
-from mambaout.layers.scan import parallel_scan, selective_scan
-from mambaout.layers.scan_parallel import selective_scan_parallel
-from mambaout.layers.scan_reference import selective_scan_reference
 
 
 def arguments(length, seed=0):
@@ -61,7 +61,7 @@ def test_the_graph_grows_with_the_logarithm(length):
 
 
 def test_the_switch_changes_the_form_and_is_put_back(monkeypatch):
-    import mambaout.layers.scan as scan
+    import mambaout.kernels.scan as scan
 
     calls = []
     monkeypatch.setattr(scan, "selective_scan_parallel", lambda *a: calls.append(1) or selective_scan_parallel(*a))

@@ -6,9 +6,9 @@ from mambapy.pscan import pscan
 from scan_cases import NAMES, make_inputs, relative_error, run
 from torch import Tensor
 
-from mambaout.layers import scan_chunked
-from mambaout.layers.scan import selective_scan, selective_scan_step
-from mambaout.layers.scan_reference import selective_scan_reference, zero_order_hold
+from mambaout.kernels import scan_chunked
+from mambaout.kernels.scan import selective_scan, selective_scan_step
+from mambaout.kernels.scan_reference import selective_scan_reference, zero_order_hold
 
 # On a machine with a GPU every test also runs there, on the form that `selective_scan` takes there.
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

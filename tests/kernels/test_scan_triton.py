@@ -30,8 +30,8 @@ def test_numbers_on_the_interpreter():
 
 def test_is_the_form_for_cuda_and_is_imported_for_it_only():
     code = (
-        "import sys, mambaout.layers.scan as scan; assert 'triton' not in sys.modules;"
-        "assert scan._cuda_scan().__module__ == 'mambaout.layers.scan_triton'"
+        "import sys, mambaout.kernels.scan as scan; assert 'triton' not in sys.modules;"
+        "assert scan._cuda_scan().__module__ == 'mambaout.kernels.scan_triton'"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -47,7 +47,7 @@ def test_compiles_to_machine_code(name: str, dtype: str, dim: int, state: int, l
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from mambaout.layers import scan_triton
+    from mambaout.kernels import scan_triton
 
     kernel = getattr(scan_triton, name)
     options = scan_triton._launch_options(torch.float64 if dtype == "fp64" else torch.float32, dim, state)

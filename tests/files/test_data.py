@@ -8,8 +8,9 @@ import pytest
 import torch
 from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
-from mambaout.datasets import DataError, files, find
-from mambaout.datasets.manifest import scan
+from mambaout.files import data as files
+from mambaout.files.data import DataError, find
+from mambaout.files.manifest import scan
 
 NAME = "paper/models.csv"
 CONTENT = b"model,top1\na,1\n"
@@ -37,7 +38,7 @@ def use(monkeypatch: pytest.MonkeyPatch, entries: dict[str, files.Entry]) -> Non
 
 def test_manifest_agrees_with_the_files() -> None:
     found = {entry.name: entry for entry in scan(DATA)}
-    assert found == files.manifest(), "run `python -m mambaout.datasets.manifest`"
+    assert found == files.manifest(), "run `python -m mambaout.files.manifest`"
 
 
 def test_readme_tells_every_folder() -> None:

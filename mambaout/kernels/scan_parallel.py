@@ -25,7 +25,7 @@ def selective_scan_parallel(
     D: Tensor | None = None,
     initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`mambaout.layers.scan.selective_scan` with `return_last_state`: y (B, L, D) and h_L (B, D, N)."""
+    """`mambaout.kernels.scan.selective_scan` with `return_last_state`: y (B, L, D) and h_L (B, D, N)."""
     dtype = compute_dtype(u, delta, A, B, C, D, initial_state)
     tokens, steps = u.to(dtype), delta.to(dtype).unsqueeze(-1)  # (B, L, D), (B, L, D, 1)
     a = torch.exp(steps * A)  # (B, L, D, N)
