@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-HEAVY = ["torchvision", "matplotlib", "pandas", "seaborn", "anywidget", "ipywidgets", "captum", "tyro", "tqdm", "timm",
+HEAVY = ["torchvision", "numba", "llvmlite", "matplotlib", "pandas", "seaborn",
+         "anywidget", "ipywidgets", "captum", "tyro", "tqdm", "timm",
          "yaml", "sklearn", "PIL"]  # fmt: skip
 
 

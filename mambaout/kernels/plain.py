@@ -1,10 +1,65 @@
-"""When may a layer be replaced by a faster equal computation? When nobody can see the difference."""
+"""When may a layer be replaced by a faster equal computation? When nobody can see the difference.
 
+Three things must hold, and this module is the one place that asks:
+
+- the operations run now, for their numbers alone: nobody records them (a tracer, a compiler, an exporter) or
+  transforms them (`torch.func`, forward-mode derivatives): :func:`is_recorded`;
+- nobody watches them: no mode that counts or replaces operations, and no tensor of a class of its own
+  (quantised or distributed weights): :func:`is_watched`;
+- the modules whose work is taken over are what they seem: of exactly that class, with its own ``forward``, without
+  hooks, wrappers or parametrisations: :func:`is_plain`.
+"""
+
+import torch
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.modules.module import _has_any_global_hook
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+_PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
+# As they are before anybody replaces them for all modules.
+_FORWARDS: dict[type[nn.Module], object] = {kind: kind.forward for kind in (nn.Linear, nn.Conv2d)}
+
+
+def is_recorded() -> bool:
+    """Whether operations are written down or transformed, so that only PyTorch's own may be used.
+
+    Not under `torch.compile`, which runs what it cannot record.
+    """
+    return (
+        torch.jit.is_tracing()
+        or torch.compiler.is_exporting()
+        or torch._C._functorch.maybe_current_level() is not None
+        or forward_ad._current_level >= 0
+        or (is_in_torch_dispatch_mode() and not is_in_torch_dispatch_mode(include_infra_modes=False))
+    )
+
+
+def is_watched(*tensors: torch.Tensor | None) -> bool:
+    """Whether somebody could tell operations on these tensors from others with the same result."""
+    return (
+        torch.compiler.is_compiling()
+        or is_recorded()
+        or is_in_torch_dispatch_mode()
+        or any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+        or any(t is not None and type(t) not in _PLAIN_TENSORS for t in tensors)
+    )
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """True when the module is exactly ``kind``, not a wrapper or a parametrised one, and carries no hook."""
-    return type(module) is kind and not (
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    """Whether the module computes what its class says and nobody notices when it is not called."""
+    return (
+        type(module) is kind
+        and "forward" not in module.__dict__
+        and kind.forward is _FORWARDS.get(kind, kind.forward)
+        and not (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+            or _has_any_global_hook()
+        )
+        and all(parameter is None or type(parameter) in _PLAIN_TENSORS for parameter in module._parameters.values())
     )

@@ -1,31 +1,40 @@
 """`selective_scan`: the state space model of Mamba over a whole sequence (Equations 2 and 3).
 
-Four forms give the same numbers: `scan_reference` (sequential, for reading and testing), `scan_chunked` (pure
-PyTorch, every device), `scan_triton` (CUDA) and `scan_parallel` (for graphs that leave PyTorch). This module checks
-the arguments and takes the fastest.
+Five forms give the same numbers: `scan_reference` (sequential, for reading and testing), `scan_chunked` (pure
+PyTorch, every device), `scan_numba` (fused, CPU), `scan_triton` (fused, CUDA) and `scan_parallel` (plain operations,
+for graphs that leave PyTorch and for `torch.func`). This module checks the arguments and takes the fastest that may
+run; `scan_routes` does the same for the routes of visual Mamba.
 """
 
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
+from .plain import is_recorded, is_watched
 from .scan_chunked import selective_scan_chunked
 from .scan_parallel import selective_scan_parallel
-from .scan_reference import selective_scan_step
+from .scan_reference import compute_dtype, selective_scan_step
 
-__all__ = ["parallel_scan", "selective_scan", "selective_scan_step"]
+__all__ = ["fused_cpu_scan", "parallel_scan", "selective_scan", "selective_scan_step"]
+
+Form = Callable[..., tuple[Tensor, Tensor]]
 
 _in_parallel = False
 
 
 @contextmanager
 def parallel_scan() -> Iterator[None]:
-    """Inside this `with` block every selective scan is the parallel form, which a tracer records as a small graph."""
+    """Inside this `with` block every selective scan is the parallel form, which a tracer records as a small graph.
+
+    Tracers that make themselves known (`torch.jit.trace`, `torch.export`, both ONNX exporters, `make_fx`) and the
+    transforms of `torch.func` get it without being told. It is for those that do not, and for who wants it by name.
+    """
     global _in_parallel
     before, _in_parallel = _in_parallel, True
     try:
@@ -35,7 +44,25 @@ def parallel_scan() -> Iterator[None]:
 
 
 @cache
-def _cuda_scan() -> Callable[..., tuple[Tensor, Tensor]]:
+def _numba() -> ModuleType | None:
+    """The fused form for CPUs, where numba is installed. It is imported, and compiled, on first use only."""
+    try:
+        from . import scan_numba
+    except ImportError:  # not installed, or not made for this NumPy
+        return None
+    return scan_numba
+
+
+def fused_cpu_scan(*tensors: Tensor | None) -> ModuleType | None:
+    """`scan_numba` if it may run on these tensors: on the CPU, at float32 or below, and nobody sees the difference."""
+    given = [t for t in tensors if t is not None]
+    if not all(t.device.type == "cpu" for t in given) or compute_dtype(*given) != torch.float32 or is_watched(*given):
+        return None
+    return _numba()
+
+
+@cache
+def _cuda_scan() -> Form:
     """The form for CUDA: Triton's where Triton is installed. It is imported on first use only."""
     if importlib.util.find_spec("triton") is None:
         return selective_scan_chunked
@@ -127,8 +154,8 @@ def selective_scan(
         h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t          (Equation 2)
         y_t = C_t h_t + D u_t                                   (Equation 3, with Mamba's skip connection D)
 
-    The computation runs in the widest dtype of the inputs and at least in float32. It is differentiable once, in
-    every argument and through both results.
+    The computation runs in the widest dtype of the inputs and at least in float32. It is differentiable in every
+    argument and through both results; a second derivative is computed token by token, at the reference's cost.
 
     Args:
         u: input tokens (B, L, D), L at least 1.
@@ -152,13 +179,26 @@ def selective_scan(
     `scan_reference.zero_order_hold` is Equation 1's exact form.
     """
     _check(u, delta, A, B, C, D, initial_state)
-    if _in_parallel:
-        y, last_state = selective_scan_parallel(u, delta, A, B, C, D, initial_state)
-        return (y, last_state) if return_last_state else y
-    # An empty batch has no program to launch.
-    scan = _cuda_scan() if u.is_cuda and u.numel() else selective_scan_chunked
-    if torch.compiler.is_compiling():
+    scan: Form
+    if _in_parallel or is_recorded():
+        scan = selective_scan_parallel
+    elif torch.compiler.is_compiling():
         # One graph break: tracing into the scan would unroll the graph over all tokens.
-        scan = torch.compiler.disable(scan)
+        scan = torch.compiler.disable(_eager_scan)
+    else:
+        scan = _eager_scan
     y, last_state = scan(u, delta, A, B, C, D, initial_state)
     return (y, last_state) if return_last_state else y
+
+
+def _eager_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, initial_state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The fastest form for tensors that are computed now."""
+    arguments = (u, delta, A, B, C, D, initial_state)
+    if u.numel() == 0:  # there is no program to launch
+        return selective_scan_chunked(*arguments)
+    if u.is_cuda:
+        return _cuda_scan()(*arguments)
+    fused = fused_cpu_scan(*arguments)
+    return selective_scan_chunked(*arguments) if fused is None else fused.selective_scan_numba(*arguments)

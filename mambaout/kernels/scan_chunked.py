@@ -19,9 +19,8 @@ Symbols as in `scan_reference`.
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from .scan_reference import compute_dtype, needs_grad
+from .scan_reference import compute_dtype, gradients_of, needs_grad, selective_scan_with_state
 
 WORKSPACE_BYTES = 2**19  # of one workspace (K, B, N, D); forward has two, backward four
 
@@ -84,11 +83,12 @@ class _ChunkedScan(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dlast):
         u, delta, A_in, B, C, D, h0, *starts = ctx.saved_tensors
         if dy is None and dlast is None:
             return (None,) * 7
+        if torch.is_grad_enabled():  # a second derivative may be asked for, and what follows works in place
+            return tuple(gradients_of(selective_scan_with_state, (u, delta, A_in, B, C, D, h0), (dy, dlast)))
         dtype = starts[0].dtype
         (batch, length, dim), N = u.shape, A_in.shape[1]
         K = _chunk_length(length, batch * N * dim * dtype.itemsize)
@@ -154,7 +154,7 @@ def selective_scan_chunked(
 ) -> tuple[Tensor, Tensor]:
     """y (B, L, D) in u's dtype, and the last state (B, D, N); arguments as in `selective_scan`, unchecked.
 
-    Differentiable once, in all arguments and through both results.
+    Differentiable in all arguments and through both results; a second derivative is that of the reference.
     """
     if needs_grad(u, delta, A, B, C, D, initial_state):
         return _ChunkedScan.apply(u, delta, A, B, C, D, initial_state)

@@ -12,6 +12,7 @@
 Sources: MambaOut (Yu & Wang, CVPR 2025), Section 3.1, Equations 1-3; Mamba (Gu & Dao, 2023), Section 3.
 """
 
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import torch
@@ -29,6 +30,26 @@ def compute_dtype(*tensors: Tensor | None) -> torch.dtype:
 def needs_grad(*tensors: Tensor | None) -> bool:
     """Whether a backward pass may follow, so that states must be saved for it."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def gradients_of(
+    form: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None], grads: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """Gradients of a plain form in its inputs, which can themselves be differentiated.
+
+    The backward passes of the fast forms call it where a second derivative is asked for: theirs is computed in place.
+
+    Args:
+        form: a function of the inputs, differentiable twice.
+        inputs: None, or tensors that may require gradients.
+        grads: the gradient of each of its outputs, or None.
+    """
+    with torch.enable_grad():
+        wanted = [t for t in inputs if t is not None and t.requires_grad]
+        outputs = [(y, g) for y, g in zip(form(*inputs), grads, strict=True) if g is not None]
+        ys, gs = zip(*outputs, strict=True)
+        found = iter(torch.autograd.grad(ys, wanted, gs, create_graph=True, allow_unused=True))
+    return [next(found) if t is not None and t.requires_grad else None for t in inputs]
 
 
 def zero_order_hold(delta: Tensor, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,3 +134,17 @@ def selective_scan_reference(
         ys.append(y_t)
     y = torch.stack(ys, dim=1)  # (B, L, D)
     return (y, state) if return_last_state else y
+
+
+def selective_scan_with_state(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    initial_state: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan_reference` with the last state, its arguments in the order of the fast forms."""
+    y, last = selective_scan_reference(u, delta, A, B, C, D, initial_state=initial_state, return_last_state=True)
+    return y, last

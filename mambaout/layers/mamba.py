@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mambaout.kernels.plain import is_plain
 from mambaout.layers.gated_cnn import GatedCNNBlock
 from mambaout.layers.scans import inverse, routes
-from mambaout.layers.ssm import SelectiveSSM
+from mambaout.layers.ssm import SelectiveSSM, ssm_along
 
 
 class MambaBlock(GatedCNNBlock):
@@ -45,8 +46,11 @@ class MambaBlock(GatedCNNBlock):
         """The SSM alone, along every route: (B, H, W, conv_channels) -> same shape."""
         if self.scan == "raster":  # nothing to reorder
             return self.ssm(x.flatten(1, 2)).unflatten(1, x.shape[1:3])  # through (B, H W, conv_channels)
-        ssms = self.ssm if isinstance(self.ssm, nn.ModuleList) else [self.ssm]
-        return mix_along(ssms, x, routes(self.scan, x.shape[1], x.shape[2], x.device))
+        ssms: list[Any] = list(self.ssm) if isinstance(self.ssm, nn.ModuleList) else [self.ssm]
+        orders = routes(self.scan, x.shape[1], x.shape[2], x.device)
+        if all(is_plain(ssm, SelectiveSSM) for ssm in ssms):
+            return ssm_along(ssms, x.flatten(1, 2), orders).view_as(x)
+        return mix_along(ssms, x, orders)
 
     def extra_repr(self) -> str:
         """The token order, for print(module)."""

@@ -9,6 +9,7 @@ state          h_t                  (B, D, N)
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from mambaout.kernels.scan import selective_scan
 from mambaout.kernels.scan_reference import selective_scan_step
+from mambaout.kernels.scan_routes import scan_routes
 
 
 class SelectiveSSM(nn.Module):
@@ -58,7 +60,9 @@ class SelectiveSSM(nn.Module):
         """(..., D) -> delta (..., D), A (D, N), B (..., N), C (..., N): what the input decides."""
         dt, B, C = self.x_proj(x).split((self.dt_rank, self.d_state, self.d_state), dim=-1)
         delta = F.softplus(F.linear(dt, self.dt_weight, self.dt_bias))  # (..., D)
-        return delta, -self.A_log.float().exp(), B, C
+        # At least in float32: a rounding of A is raised to the power of the length.
+        A = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
+        return delta, -A.exp(), B, C
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (B, L, D); output t depends on tokens 1..t only (Eq. 4)."""
@@ -78,3 +82,20 @@ class SelectiveSSM(nn.Module):
     def extra_repr(self) -> str:
         """The sizes, for print(module)."""
         return f"dim={self.dim}, d_state={self.d_state}, dt_rank={self.dt_rank}"
+
+
+def ssm_along(ssms: Sequence[SelectiveSSM], x: torch.Tensor, orders: torch.Tensor) -> torch.Tensor:
+    """Mean over routes of an SSM each, which reads the tokens of an image in that order, all routes in one call.
+
+    What a token selects does not depend on its place, so it is selected once, before anything is put in order.
+
+    Args:
+        ssms: one for each route.
+        x: tokens in raster order (B, L, D).
+        orders: (routes, L), from :func:`mambaout.layers.scans.routes`.
+
+    Returns:
+        (B, L, D), each token at its place.
+    """
+    delta, A, B, C = (torch.stack(parts) for parts in zip(*(ssm.select(x) for ssm in ssms), strict=True))
+    return scan_routes(orders, x, delta, A, B, C, torch.stack([ssm.D for ssm in ssms]))
