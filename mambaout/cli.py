@@ -50,23 +50,31 @@ def fetch(
 @app.command
 def study(
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")],
-    seeds: int = 5,
+    seeds: int | None = None,
     device: str = "auto",
     large: bool = False,
     only: str = "",
+    stage: Literal["tuning", "comparison"] | None = None,
 ) -> int:
-    """Run an experiment of the book: what its file in data/results lacks, so that a stopped study goes on.
+    """Run an experiment of the book: what its files in data/results lack, so that a stopped study goes on.
+
+    First the learning rate of each variant is tuned, on seeds and images of its own, then the variants are compared,
+    each at its best. Several processes may work on a study, each with --only:
+
+      mambaout study recall --only attention
+      mambaout study recall --only mamba
 
     Args:
         name: One of the modules in mambaout/studies that define a study, such as recall or causal_vit.
-        seeds: Runs of each variant.
+        seeds: Runs of each variant in the comparison; by default 5, and for a main pair as many as its precision needs.
         device: cpu, cuda, or auto: a GPU where there is one.
         large: Run the variants of a size for a GPU in place of those for two CPU cores.
         only: Run only the variants whose name contains this text.
+        stage: Run only the tuning, or only the comparison of variants that are tuned.
     """
     from mambaout.studies.runner import execute, find_study
 
-    print(execute(find_study(name), seeds=seeds, device=device, large=large, only=only))
+    print(execute(find_study(name), seeds=seeds, device=device, large=large, only=only, stage=stage))
     return 0
 
 

@@ -1,5 +1,6 @@
 """What a few seeds can tell: means with intervals, paired differences, and the smallest difference one could see."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -33,6 +34,54 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
     x = _runs(values)
     half = t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x))
+    return Interval(x.mean(), x.mean() - half, x.mean() + half, len(x))
+
+
+def seeds_needed(
+    first: ArrayLike, half_width: float, most: int | None = None, confidence: float = 0.95
+) -> int:
+    """How many runs an interval of so many units to either side needs, told by the spread of the first runs alone.
+
+    The first stage of Stein's procedure (Stein, 1945, "A two-sample test for a linear hypothesis whose power is
+    independent of the variance"): n = (t s / half_width)^2, rounded up, at least as many as there are. It sees the
+    standard deviation s of the first runs and nothing else, so neither the sign nor the size of what is measured can
+    decide when to stop.
+
+    Args:
+        first: the runs of the first stage, at least two.
+        half_width: the wanted distance from the mean to either end, in the unit of the runs.
+        most: an end to it; the interval is then wider than wanted, and as valid.
+        confidence: of the interval.
+    """
+    from scipy.stats import t
+
+    x = _runs(first)
+    if half_width <= 0:
+        raise ValueError(f"half_width must be positive, got {half_width}")
+    quantile = t.ppf((1 + confidence) / 2, len(x) - 1)
+    needed = max(len(x), math.ceil((quantile * x.std(ddof=1) / half_width) ** 2))
+    return needed if most is None else min(needed, max(most, len(x)))
+
+
+def two_stage_interval(values: ArrayLike, first: int, confidence: float = 0.95) -> Interval:
+    """The interval of runs whose number :func:`seeds_needed` has set: mean +- t s / sqrt(n), with t and s of the first.
+
+    For normal runs it covers the true mean with exactly this confidence however large n became, since the mean of all
+    runs is independent of the standard deviation of the first, which alone decided n. (The usual interval, from the
+    standard deviation of all runs, promises too much after such a rule: it is narrow most often where chance made it
+    so.) With no run beyond the first stage the two are the same.
+
+    Args:
+        values: all runs, those of the first stage in front.
+        first: how many runs the first stage had, at least two.
+        confidence: of the interval.
+    """
+    from scipy.stats import t
+
+    x = _runs(values)
+    if not 2 <= first <= len(x):
+        raise ValueError(f"the first stage must have between 2 and all {len(x)} runs, got {first}")
+    half = t.ppf((1 + confidence) / 2, first - 1) * x[:first].std(ddof=1) / np.sqrt(len(x))
     return Interval(x.mean(), x.mean() - half, x.mean() + half, len(x))
 
 

@@ -73,12 +73,12 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def write_results(study: str, rows: Iterable[Result]) -> Path:
-    """Replace the study's result file, whole or not at all."""
+def write_results(study: str, rows: Iterable[Result], kind: type[Result] = Result) -> Path:
+    """Replace the study's result file, whole or not at all; `kind` says which columns its rows have."""
     path = data_dir() / "results" / f"{study}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
-    writer = csv.DictWriter(text, [f.name for f in dataclasses.fields(Result)], lineterminator="\n")
+    writer = csv.DictWriter(text, [f.name for f in dataclasses.fields(kind)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(dataclasses.asdict(row) for row in rows)
     write_whole(path, lambda file: file.write(text.getvalue().encode()))
