@@ -7,6 +7,7 @@ from mambaout.figures.growth import growth
 from mambaout.figures.overlay import map_over_image
 from mambaout.figures.seeds import seed_curves, seed_dots
 from mambaout.figures.training import accuracy_curve, training_curve
+from mambaout.figures.tuning import rate_curves
 
 __all__ = [
     "accuracy_curve",
@@ -14,6 +15,7 @@ __all__ = [
     "growth",
     "image_grid",
     "map_over_image",
+    "rate_curves",
     "seed_curves",
     "seed_dots",
     "training_curve",
