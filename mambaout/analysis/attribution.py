@@ -237,7 +237,7 @@ class _Seen(nn.Module):
         if isinstance(self.model, ViT):
             (y,) = self.model.forward_intermediates(x)
             return self.model.forward_head(self.map(y).flatten(2).transpose(1, 2))
-        x = self.model.stem(x)
+        x = self.model.tokens(x)
         for i, stage in enumerate(self.model.stages):
             x = stage(x)
             if i == self.stage:

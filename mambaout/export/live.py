@@ -78,7 +78,7 @@ class Opened(nn.Module):
 
     def forward(self, image: Tensor, switches: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Image (1, C, H, W), switches (blocks, parts) -> probabilities, the stages' maps, the blocks' branches."""
-        x = self.model.stem(image)
+        x = self.model.tokens(image)
         maps: list[Tensor] = []
         branches: list[Tensor] = []
         for downsample, blocks in stages_of(self.model):

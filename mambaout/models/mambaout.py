@@ -11,6 +11,7 @@ from mambaout.layers.downsample import Downsample, Stem
 from mambaout.layers.gated_cnn import GatedCNNBlock, IdentityBlock
 from mambaout.layers.head import ClassifierHead
 from mambaout.layers.mamba import MambaBlock
+from mambaout.layers.positions import sincos_positions
 from mambaout.layers.scans import SCANS
 from mambaout.models.common import check_images, drop_path_rates, init_weights, require
 
@@ -31,6 +32,7 @@ class MambaOutConfig:
         expansion_ratio, conv_ratio, kernel_size: see :class:`~mambaout.layers.GatedCNNBlock`.
         d_state: numbers of state per channel of the SSM (only "mamba" has one).
         head_dim: channels of an attention head (only the attention mixers have heads).
+        positions: add sines and cosines of its place to each token of the stem; attention by itself knows no order.
         drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
         head_dropout: dropout before the last linear layer.
         num_classes: 0 for a model that returns features.
@@ -47,6 +49,7 @@ class MambaOutConfig:
     kernel_size: int = 7
     d_state: int = 16
     head_dim: int = 16
+    positions: bool = False
     drop_path_rate: float = 0.0
     head_dropout: float = 0.0
     num_classes: int = 1000
@@ -137,12 +140,19 @@ class MambaOut(nn.Module):
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_chans, H, W) -> the last stage's map (B, H', W', dims[-1])."""
         check_images(x, self.config.in_chans)
-        return self.stages(self.stem(x))
+        return self.stages(self.tokens(x))
+
+    def tokens(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, in_chans, H, W) -> what the first stage reads, (B, H', W', dims[0])."""
+        x = self.stem(x)
+        if self.config.positions:
+            x = x + sincos_positions(*x.shape[1:], device=x.device, dtype=x.dtype)
+        return x
 
     def forward_intermediates(self, x: torch.Tensor) -> list[torch.Tensor]:
         """(B, in_chans, H, W) -> every stage's map, as (B, dims[i], H_i, W_i)."""
         check_images(x, self.config.in_chans)
-        x = self.stem(x)
+        x = self.tokens(x)
         maps = []
         for stage in self.stages:
             x = stage(x)
