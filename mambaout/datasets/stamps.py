@@ -2,7 +2,8 @@
 
 The cut-outs and the photographs are files (`data/stamps/`, origin and licences in its README); the images are made
 when they are asked for, as many as wanted, new ones for each seed. What tests a model is the cut-outs: a division
-holds some of each class, and some of the photographs, back for the test, whole.
+holds some of each class, and some of the photographs, back for the test, whole. Who chooses settings by such images
+needs cut-outs that belong to no division: the reserve, the same for all.
 """
 
 import csv
@@ -29,8 +30,9 @@ CLASSES = (
     "musical instrument",
     "vehicle",
 )
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "validation"]
 TEST_SHARE = 0.3  # of the cut-outs of each class, and of the photographs
+RESERVE_SHARE = 0.15  # likewise
 SIDE = 160  # pixels of the square that holds a cut-out, the longest side of most files
 
 
@@ -78,30 +80,32 @@ class Stamps:
         return len(self.labels)
 
 
-def stamps(split: Split, count: int, *, size: int = 64, division: int = 0, seed: int = 0) -> Stamps:
+def stamps(
+    split: Split, count: int, *, size: int = 64, division: int = 0, seed: int = 0, reserve: bool = False
+) -> Stamps:
     """Compose `count` images, in random order; each class and, within a class, each cut-out as often as the others.
 
     The same arguments give the same images. Another `seed` gives new images of the same cut-outs (one for each
     epoch, for example); another `division` gives other cut-outs to "train" and "test".
 
     Args:
-        split: "train" or "test": which cut-outs and photographs are used.
+        split: which cut-outs and photographs are used: "train" or "test", those of the division; "validation", the
+            reserve, in any division the same.
         count: how many images; counts of two classes differ by at most one.
         size: their height and width in pixels; 64 to 128 is what the cut-outs are good for.
         division: see :func:`divide`.
         seed: of scale, place, rotation, colours and background.
+        reserve: keep what :func:`reserved` gives out of "train" and "test".
 
     Raises:
         ValueError: another split, a count below 1, a size below 8, or a negative seed or division.
         DataError: a file is missing, truncated, altered or no image.
     """
     if split not in get_args(Split):
-        raise ValueError(f'split must be "train" or "test", got {split!r}.')
+        raise ValueError(f"split must be one of {', '.join(get_args(Split))}; got {split!r}.")
     if count < 1 or size < 8:
         raise ValueError(f"expected at least 1 image of at least 8 pixels, got count={count} and size={size}.")
-    chosen = divide(division)
-    indices = chosen.train if split == "train" else chosen.test
-    backgrounds = chosen.train_backgrounds if split == "train" else chosen.test_backgrounds
+    indices, backgrounds = _members(split, division, reserve)
     generator = _generator("compose", get_args(Split).index(split), division, seed)
     shown = _draw(indices, count, generator)
     images = compose.compose(
@@ -138,6 +142,37 @@ def divide(division: int = 0) -> Division:
     held = round(TEST_SHARE * photographs)
     train = set(range(len(labels))) - set(test)
     return Division(tuple(sorted(train)), tuple(sorted(test)), tuple(sorted(dealt[held:])), tuple(sorted(dealt[:held])))
+
+
+@cache
+def reserved() -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The cut-outs (15 % of each class, at least one) and the photographs for choosing settings; ascending indices."""
+    generator = _generator("reserve", 0)
+    labels = _labels()
+    kept: list[int] = []
+    for label in range(len(CLASSES)):
+        members = torch.nonzero(labels == label).flatten()
+        share = max(1, round(RESERVE_SHARE * len(members)))
+        kept += members[torch.randperm(len(members), generator=generator)[:share]].tolist()
+    photographs = len(list_backgrounds())
+    dealt = torch.randperm(photographs, generator=generator)[: round(RESERVE_SHARE * photographs)]
+    return tuple(sorted(kept)), tuple(sorted(dealt.tolist()))
+
+
+def _members(split: Split, division: int, reserve: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Indices of the cut-outs and of the photographs that a split is composed of."""
+    if split == "validation":
+        return reserved()
+    chosen = divide(division)
+    parts = (
+        (chosen.train, chosen.train_backgrounds) if split == "train" else (chosen.test, chosen.test_backgrounds)
+    )
+    if not reserve:
+        return parts
+    cut_outs, photographs = (
+        tuple(sorted(set(part) - set(kept))) for part, kept in zip(parts, reserved(), strict=True)
+    )
+    return cut_outs, photographs
 
 
 @cache

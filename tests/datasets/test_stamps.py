@@ -167,7 +167,7 @@ def test_backgrounds_are_those_of_the_split(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ({"split": "valid", "count": 1}, r'"train" or "test", got \'valid\''),
+        ({"split": "valid", "count": 1}, r"train, test, validation; got 'valid'"),
         ({"split": "train", "count": 0}, "count=0"),
         ({"split": "train", "count": 1, "size": 4}, "size=4"),
         ({"split": "train", "count": 1, "seed": -1}, "not be negative, got -1"),
