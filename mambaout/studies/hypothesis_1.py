@@ -14,28 +14,34 @@ around the mixer, the recipe and, with the same seed, the images and their order
 
 What a mixer adds in parameters, narrower linear layers take away (``match_parameters``). A variant's name is the data,
 a slash, and the mixer. ``fashion_mnist`` has 49 tokens in the first stage and 16 in the second, ``stamps``
-256 and 64; each seed of ``stamps`` also holds other cut-outs back for the test.
+256 and 64; each seed of ``stamps`` also holds other cut-outs back for the test. Attention knows no order by itself, so
+its variants also get sines and cosines of each token's place.
+
+Each variant's learning rate is tuned first, on images that neither train nor test any (:mod:`mambaout.studies.sets`).
+:data:`UNTUNED` are the variants of an earlier study, all at one rate and with a smaller state, whose rows stand in
+``data/results/hypothesis_1_untuned.csv``.
 
 Rows: ``accuracy`` (a fraction of all test images), ``accuracy_1`` and so on (after each epoch, of the first 2,000 test
 images), ``train_loss`` (mean of the last 50 steps), ``params``, ``macs`` (of one image), and ``step_ms``, the median
 time of a step's forward and backward pass: on a CPU the processor's time, all threads added up, which other programs
 hardly change; on a GPU the time that passed. The weights of ``stamps`` at seed 0 are kept in
-``data/weights/hypothesis_1/``.
+``data/weights/hypothesis_1/``, each file with its configuration.
 """
 
 import dataclasses
+import json
 import statistics
 import time
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
+from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from mambaout.analysis.cost import count_macs, count_parameters
-from mambaout.datasets import fashion_mnist
-from mambaout.datasets.stamps import CLASSES, stamps
 from mambaout.files.data import data_dir, find
 from mambaout.layers import MambaBlock
 from mambaout.models import MambaOut, MambaOutConfig
@@ -49,11 +55,13 @@ from mambaout.studies.images import (
     shuffled_batches,
     train_classifier,
 )
+from mambaout.studies.kept import variant_of
 from mambaout.studies.runner import Study
+from mambaout.studies.sequential import Pair
+from mambaout.studies.sets import SETS, Part, load
+from mambaout.studies.tuning import Tuning
 from mambaout.training import checkpoint, loop
 from mambaout.training.devices import keep_freed_memory
-
-Images = tuple[torch.Tensor, torch.Tensor]  # (N, 1 or 3, H, W) uint8 or (N, H, W) uint8, and labels (N,)
 
 WEIGHTS = "weights/hypothesis_1"
 QUICK = 2_000  # test images that the curve is drawn with
@@ -61,13 +69,12 @@ QUICK = 2_000  # test images that the curve is drawn with
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis1Config(ShortTraining):
-    """One run of the study. Of Fashion-MNIST it takes a random part, half of it mirrored; stamps are composed anew for
-    every epoch.
+    """One run of the study.
 
     Attributes:
-        data: "fashion_mnist" (28 x 28, grey) or "stamps" (64 x 64, RGB).
+        data: one of :data:`mambaout.studies.sets.SETS`.
         token_mixer: see :class:`~mambaout.models.MambaOutConfig`; or "conv_gelu".
-        scan, depths, dims, stem_stride, d_state, head_dim: see :class:`~mambaout.models.MambaOutConfig`.
+        scan, depths, dims, stem_stride, d_state, head_dim, positions: see :class:`~mambaout.models.MambaOutConfig`.
     """
 
     data: str = "fashion_mnist"
@@ -76,12 +83,13 @@ class Hypothesis1Config(ShortTraining):
     depths: tuple[int, ...] = (1, 2)
     dims: tuple[int, ...] = (32, 64)
     stem_stride: int = 4
-    d_state: int = 2
+    d_state: int = 16
     head_dim: int = 32
+    positions: bool = False
     images: int = 10_000
     epochs: int = 6
     batch_size: int = 64
-    lr: float = 3e-3
+    lr: float = 2e-3
 
 
 @cache
@@ -90,14 +98,16 @@ def model_config(config: Hypothesis1Config) -> MambaOutConfig:
     shared = ("depths", "dims", "stem_stride", "d_state", "head_dim")
     plain = MambaOutConfig(
         **{name: getattr(config, name) for name in shared},
-        num_classes=len(CLASSES),  # ten in both sets
-        in_chans=3 if config.data == "stamps" else 1,
+        num_classes=SETS[config.data].classes,
+        in_chans=SETS[config.data].channels,
     )
     if config.token_mixer == "gated_cnn":
         return plain
     if config.token_mixer == "conv_gelu":  # as many as in the Gated CNN: `fresh` takes the SSM out
         return dataclasses.replace(plain, token_mixer="mamba")
-    mixed = dataclasses.replace(plain, token_mixer=config.token_mixer, scan=config.scan)
+    mixed = dataclasses.replace(
+        plain, token_mixer=config.token_mixer, scan=config.scan, positions=config.positions
+    )
     return match_parameters(mixed, count(plain))
 
 
@@ -113,6 +123,20 @@ def fresh(config: Hypothesis1Config, seed: int = 0) -> MambaOut:
     return model
 
 
+def trained_config(mixer: str) -> Hypothesis1Config:
+    """The configuration of the model that :func:`trained` gives.
+
+    Raises:
+        ValueError: an unknown mixer (the known ones are listed).
+    """
+    if mixer not in MIXERS:
+        raise ValueError(f"unknown mixer {mixer!r}; the study has {', '.join(MIXERS)}")
+    with safe_open(find(f"{WEIGHTS}/{mixer}.safetensors"), "pt") as file:
+        written = json.loads(file.metadata()["config"])
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in written.items()}
+    return Hypothesis1Config(**fields)
+
+
 def trained(mixer: str) -> MambaOut:
     """The model that the study trained on the stamps with seed 0, in evaluation mode.
 
@@ -124,52 +148,53 @@ def trained(mixer: str) -> MambaOut:
     Raises:
         ValueError: an unknown mixer (the known ones are listed).
     """
-    if mixer not in MIXERS:
-        raise ValueError(f"unknown mixer {mixer!r}; the study has {', '.join(MIXERS)}")
-    model = fresh(STUDY.variants[f"stamps/{mixer}"])
+    model = fresh(trained_config(mixer))
     model.load_state_dict(load_file(find(f"{WEIGHTS}/{mixer}.safetensors")))
     return model.eval()
 
 
-@lru_cache(maxsize=1)
-def load_data(data: str, images: int, epochs: int, seed: int) -> tuple[list[Images], Images]:
-    """The training images of each epoch, and the test images. One seed is kept for the variants that follow."""
-    if data == "stamps":
-        train = [stamps("train", images, division=seed, seed=1 + epoch) for epoch in range(epochs)]
-        held_out = stamps("test", QUICK, division=seed)
-        return [(part.images, part.labels) for part in train], (held_out.images, held_out.labels)
-    everything, test = fashion_mnist("train"), fashion_mnist("test")
-    chosen = torch.randperm(len(everything.images), generator=torch.Generator().manual_seed(seed))[:images]
-    return [(everything.images[chosen], everything.labels[chosen])] * epochs, (test.images, test.labels)
-
-
 def run(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str, float]:
     """Train one model and test it."""
+    model, values = _train(config, seed, device, "test")
+    name = variant_of(config, STUDY.variants)
+    if name is not None and name.startswith("stamps/") and seed == 0:
+        keep(config, model, name.removeprefix("stamps/"))
+    return values
+
+
+def validate(config: Hypothesis1Config, seed: int, device: torch.device) -> dict[str, float]:
+    """Train one model and score it on the validation part."""
+    _, values = _train(config, seed, device, "validation")
+    return {"validation_accuracy": values["accuracy"]}
+
+
+def _train(
+    config: Hypothesis1Config, seed: int, device: torch.device, part: Part
+) -> tuple[MambaOut, dict[str, float]]:
+    """One model, and what its training and a part of the images say of it."""
     if device.type == "cpu":
         keep_freed_memory()
-    train, test = load_data(config.data, config.images, config.epochs, seed)
-    test_images, test_labels = normalise(test[0]).to(device), test[1].to(device)
+    train, scored = load(config.data, config.images, config.epochs, seed, part)
+    images, labels = normalise(scored[0]).to(device), scored[1].to(device)
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for every variant
 
-    batches = shuffled_batches(train, config, draw, device, mirror=config.data != "stamps")
+    batches = shuffled_batches(train, config, draw, device, mirror=SETS[config.data].mirrored)
     curve: dict[str, float] = {}
 
     def on_step(step: int, _: float) -> None:
         epoch, rest = divmod(step, config.steps_per_epoch)
         if not rest:
-            curve[f"accuracy_{epoch}"] = accuracy(model, test_images[:QUICK], test_labels[:QUICK])
+            curve[f"accuracy_{epoch}"] = accuracy(model, images[:QUICK], labels[:QUICK])
 
     timed = Timed(loop.Local(model, config.loss), device)
     train_loss = train_classifier(model, batches, config, on_step=on_step, backend=timed)
-    if config in KEPT and seed == 0:
-        keep(config, model)
-    return {
-        "accuracy": accuracy(model, test_images, test_labels),
+    return model, {
+        "accuracy": accuracy(model, images, labels),
         **curve,
         "train_loss": train_loss,
         "params": float(count_parameters(model)),
-        "macs": float(count_macs(model, *test_images.shape[1:])),
+        "macs": float(count_macs(model, *images.shape[1:])),
         "step_ms": 1e3 * statistics.median(timed.seconds),
     }
 
@@ -199,47 +224,50 @@ class Timed:
         self.backend.clip(norm)
 
 
-def keep(config: Hypothesis1Config, model: MambaOut) -> None:
-    """Write the weights to the repository's data, whole or not at all."""
-    path = data_dir() / WEIGHTS / f"{KEPT[config]}.safetensors"
+def keep(config: Hypothesis1Config, model: MambaOut, mixer: str) -> None:
+    """Write the weights and their configuration to the repository's data, whole or not at all."""
+    path = data_dir() / WEIGHTS / f"{mixer}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.export(path, model.state_dict(), {})
+    checkpoint.export(path, model.state_dict(), {"config": json.dumps(dataclasses.asdict(config))})
 
 
-MIXERS: dict[str, dict[str, str]] = {
+MIXERS: dict[str, dict[str, Any]] = {
     "gated_cnn": {},
     "conv_gelu": {"token_mixer": "conv_gelu"},
     "ssm_raster": {"token_mixer": "mamba"},
     "ssm_bidirectional": {"token_mixer": "mamba", "scan": "bidirectional"},
     "ssm_cross": {"token_mixer": "mamba", "scan": "cross"},
     "ssm_local": {"token_mixer": "mamba", "scan": "local"},
-    "attention": {"token_mixer": "attention"},
-    "causal_attention": {"token_mixer": "causal_attention"},
+    "attention": {"token_mixer": "attention", "positions": True},
+    "causal_attention": {"token_mixer": "causal_attention", "positions": True},
     "identity": {"token_mixer": "identity"},
 }
 
 
 def _variants(**data: Hypothesis1Config) -> dict[str, Hypothesis1Config]:
     return {
-        f"{name}/{mixer}": dataclasses.replace(config, data=name, **settings)  # type: ignore[arg-type]
+        f"{name}/{mixer}": dataclasses.replace(config, data=name, **settings)
         for name, config in data.items()
         for mixer, settings in MIXERS.items()
     }
 
 
-_LARGE = Hypothesis1Config(
-    depths=(2, 4), dims=(64, 128), stem_stride=2, d_state=16, images=60_000, epochs=30, batch_size=256
-)
+_SMALL = {"fashion_mnist": Hypothesis1Config(), "stamps": Hypothesis1Config(images=8_000, epochs=8, batch_size=32)}
+_LARGE = Hypothesis1Config(depths=(2, 4), dims=(64, 128), stem_stride=2, images=50_000, epochs=30, batch_size=256)
 _LARGE_STAMPS = dataclasses.replace(_LARGE, images=20_000, stem_stride=4)
 
 STUDY = Study(
     "hypothesis_1",
-    _variants(fashion_mnist=Hypothesis1Config(), stamps=Hypothesis1Config(images=8_000, epochs=8, batch_size=32)),
+    _variants(**_SMALL),
     run,
     large={
         name.replace("/", "_large/"): config
         for name, config in _variants(fashion_mnist=_LARGE, stamps=_LARGE_STAMPS).items()
     },
+    tuning=Tuning(validate),
+    pairs=(Pair("fashion_mnist/ssm_raster", "fashion_mnist/gated_cnn"),),
 )
 
-KEPT = {STUDY.variants[f"stamps/{mixer}"]: mixer for mixer in MIXERS}  # whose weights of seed 0 are kept
+UNTUNED = {
+    name: dataclasses.replace(config, d_state=2, lr=3e-3, positions=False) for name, config in STUDY.variants.items()
+}  # what the rows in data/results/hypothesis_1_untuned.csv are of

@@ -1,6 +1,8 @@
 """Small models that a study leaves in the repository: several in one safetensors file, as float16."""
 
-from typing import TypeVar
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from filelock import FileLock
 from safetensors.torch import load_file
@@ -10,6 +12,12 @@ from mambaout.files.data import data_dir, find
 from mambaout.training import checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+def variant_of(config: Any, variants: Mapping[str, Any]) -> str | None:
+    """Which variant of a tuned study a configuration is, at whatever learning rate; None for any other."""
+    same = (name for name, own in variants.items() if dataclasses.replace(own, lr=config.lr) == config)
+    return next(same, None)
 
 
 def keep(model: nn.Module, file: str, name: str) -> None:

@@ -14,31 +14,31 @@ from typing import cast
 import torch
 
 from mambaout.analysis.cost import count_parameters
-from mambaout.datasets.stamps import CLASSES
 from mambaout.models import ViT, create_model
-from mambaout.studies.hypothesis_1 import load_data
 from mambaout.studies.images import ShortTraining, accuracy, initialise, normalise, shuffled_batches, train_classifier
-from mambaout.studies.kept import keep, restore
+from mambaout.studies.kept import keep, restore, variant_of
 from mambaout.studies.runner import Study
+from mambaout.studies.sets import SETS, Part, load
+from mambaout.studies.tuning import Tuning
 
 WEIGHTS = "weights/receptive_vits.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReceptiveViTConfig(ShortTraining):
-    """One run of the study. The images are composed anew for each epoch.
+    """One run of the study.
 
     Attributes:
+        data: one of :data:`mambaout.studies.sets.SETS`.
         token_mixer, patch_size, dim, depth, num_heads: see :class:`~mambaout.models.ViTConfig`.
-        image_size: height and width of the images in pixels.
     """
 
+    data: str = "stamps"
     token_mixer: str
     patch_size: int = 8
     dim: int = 64
     depth: int = 4
     num_heads: int = 2
-    image_size: int = 64
     images: int = 8_000
     epochs: int = 6
     batch_size: int = 32
@@ -48,8 +48,11 @@ class ReceptiveViTConfig(ShortTraining):
 def fresh(config: ReceptiveViTConfig, seed: int = 0) -> ViT:
     """The model before training."""
     torch.manual_seed(seed)
-    shape = ("token_mixer", "patch_size", "dim", "depth", "num_heads", "image_size")
-    model = create_model("vit_ti", num_classes=len(CLASSES), **{name: getattr(config, name) for name in shape})
+    made = SETS[config.data]
+    shape = {name: getattr(config, name) for name in ("token_mixer", "patch_size", "dim", "depth", "num_heads")}
+    model = create_model(
+        "vit_ti", **shape, image_size=made.side, num_classes=made.classes, in_chans=made.channels
+    )
     initialise(model)
     return cast(ViT, model)
 
@@ -72,15 +75,27 @@ def trained(variant: str) -> ViT:
 
 def run(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str, float]:
     """Train one ViT and test it."""
-    train, (test_images, test_labels) = load_data("stamps", config.images, config.epochs, seed)
+    model, values = _train(config, seed, device, "test")
+    if seed == 0 and (name := variant_of(config, STUDY.variants)):
+        keep(model, WEIGHTS, name)
+    return values
+
+
+def validate(config: ReceptiveViTConfig, seed: int, device: torch.device) -> dict[str, float]:
+    """Train one ViT and score it on the validation part."""
+    return {"validation_accuracy": _train(config, seed, device, "validation")[1]["accuracy"]}
+
+
+def _train(
+    config: ReceptiveViTConfig, seed: int, device: torch.device, part: Part
+) -> tuple[ViT, dict[str, float]]:
+    train, (images, labels) = load(config.data, config.images, config.epochs, seed, part)
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)  # on the CPU: the same on every device and for both variants
-
-    train_loss = train_classifier(model, shuffled_batches(train, config, draw, device, mirror=False), config)
-    if config in KEPT and seed == 0:
-        keep(model, WEIGHTS, KEPT[config])
-    return {
-        "accuracy": accuracy(model, normalise(test_images).to(device), test_labels.to(device)),
+    batches = shuffled_batches(train, config, draw, device, mirror=SETS[config.data].mirrored)
+    train_loss = train_classifier(model, batches, config)
+    return model, {
+        "accuracy": accuracy(model, normalise(images).to(device), labels.to(device)),
         "train_loss": train_loss,
         "params": float(count_parameters(model)),
     }
@@ -93,5 +108,5 @@ STUDY = Study(
         "causal": ReceptiveViTConfig(token_mixer="causal_attention"),
     },
     run,
+    tuning=Tuning(validate),
 )
-KEPT = {config: name for name, config in STUDY.variants.items()}  # whose weights of seed 0 are kept

@@ -8,13 +8,13 @@ Run ``mambaout study retention --seeds 1``: it writes ``data/results/retention.c
 to ``data/weights/retention.safetensors``. Rows: ``loss_fresh`` and ``loss_trained`` on a photo and chapters that were
 not trained on (mean squared error of pixels between -1 and 1; nats a character), and ``kept_10_fresh`` and
 ``kept_10_trained``, the share of a token that is left in the state ten tokens later, on the sequence that the book
-shows.
+shows. Each reader's learning rate is tuned first, on another photo and other chapters that were not trained on.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -24,14 +24,18 @@ from mambaout.analysis import memory
 from mambaout.datasets import list_photos, moby_dick, photo
 from mambaout.layers import MambaBlock, SelectiveSSM
 from mambaout.layers.downsample import NORM_EPS
-from mambaout.studies.kept import keep, restore
+from mambaout.studies.kept import keep, restore, variant_of
 from mambaout.studies.runner import Study
+from mambaout.studies.tuning import Tuning
 from mambaout.training import loop, optim
 
 PATCH, CHANNELS = 8, 3
+Part = Literal["train", "validation", "test"]
 SHOWN_PHOTO = "chelsea"  # not trained on
 SHOWN_SENTENCE = "Future things swim before me, "  # likewise; a hundred characters from here end with a full stop
-HELD_OUT = 0.95  # the book is trained on up to here
+VALIDATION_PHOTO = "coffee"  # likewise
+HELD_OUT = 0.95  # the book is tested on from here
+VALIDATION = 0.90  # and tuned on from here; it is trained on up to here
 WEIGHTS = "weights/retention.safetensors"
 
 
@@ -190,7 +194,7 @@ def held_out_text(length: int) -> str:
     return book[start : start + length]
 
 
-def sequences(config: RetentionConfig, generator: torch.Generator, *, test: bool) -> torch.Tensor:
+def sequences(config: RetentionConfig, generator: torch.Generator, part: Part) -> torch.Tensor:
     """A batch of random sequences of side^2 + 1 characters, or of side^2 patches."""
 
     def draw(high: int) -> int:
@@ -199,11 +203,13 @@ def sequences(config: RetentionConfig, generator: torch.Generator, *, test: bool
     length = config.side**2
     if config.source == "sentence":
         book = _encoded_book()
-        border = int(HELD_OUT * len(book))
-        first, last = (border, len(book) - length - 1) if test else (0, border - length - 1)
+        borders = {"train": (0, VALIDATION), "validation": (VALIDATION, HELD_OUT), "test": (HELD_OUT, 1.0)}
+        first, end = (int(share * len(book)) for share in borders[part])
+        last = end - length - 1
         starts = torch.randint(first, last, (config.batch_size,), generator=generator)
         return book[starts[:, None] + torch.arange(length + 1)]
-    names = [SHOWN_PHOTO] if test else [name for name in list_photos() if name != SHOWN_PHOTO]
+    held = {"validation": VALIDATION_PHOTO, "test": SHOWN_PHOTO}
+    names = [held[part]] if part in held else [name for name in list_photos() if name not in held.values()]
     batch = []
     for _ in range(config.batch_size):
         image = _photo(names[draw(len(names))])
@@ -254,30 +260,48 @@ def records(sides: tuple[int, ...] = (5, 10)) -> list[dict[str, Any]]:
 def run(config: RetentionConfig, seed: int, device: torch.device) -> dict[str, float]:
     """Train one reader, and measure it before and after."""
     model = fresh(config, seed).to(device)
-    test = [sequences(config, torch.Generator().manual_seed(1_000_000 + i), test=True).to(device) for i in range(4)]
     tokens = shown(config.source, config.side).to(device)
 
     def measure(when: str) -> dict[str, float]:
-        with torch.no_grad():
-            value = sum(loss(model, batch).item() for batch in test) / len(test)
         later = model.remembered(tokens)["kept"].diagonal(-10).mean().item()
-        return {f"loss_{when}": value, f"kept_10_{when}": later}
+        return {f"loss_{when}": _score(model, config, device, "test"), f"kept_10_{when}": later}
 
     values = measure("fresh")
+    _fit(model, config, seed, device)
+    if seed == 0 and (name := variant_of(config, VARIANTS)):
+        keep(model, WEIGHTS, name)
+    return values | measure("trained")
+
+
+def validate(config: RetentionConfig, seed: int, device: torch.device) -> dict[str, float]:
+    """Train one reader, and measure how well it predicts what is neither trained nor tested on."""
+    model = fresh(config, seed).to(device)
+    _fit(model, config, seed, device)
+    return {"validation_loss": _score(model, config, device, "validation")}
+
+
+def _fit(model: Reader, config: RetentionConfig, seed: int, device: torch.device) -> None:
     draw = torch.Generator().manual_seed(seed)
-    batches: Iterator[torch.Tensor] = (
-        sequences(config, draw, test=False).to(device) for _ in range(config.steps)
-    )
+    batches: Iterator[torch.Tensor] = (sequences(config, draw, "train").to(device) for _ in range(config.steps))
     optimizer = optim.adamw(model, config.lr, config.weight_decay)
     schedule = optim.warmup_cosine(optimizer, config.steps, config.steps // 10)
     loop.fit(model, batches, loss, optimizer, schedule, clip_norm=1.0)
-    if seed == 0 and config in VARIANTS.values():
-        keep(model, WEIGHTS, config.name)
-    return values | measure("trained")
+
+
+@torch.no_grad()
+def _score(model: Reader, config: RetentionConfig, device: torch.device, part: Part) -> float:
+    """Mean loss on four batches of a part, always the same."""
+    draws = (torch.Generator().manual_seed(1_000_000 + i) for i in range(4))
+    return sum(loss(model, sequences(config, draw, part).to(device)).item() for draw in draws) / 4
 
 
 STATES = (4, 16)
 VARIANTS = {
     config.name: config for source in ("photo", "sentence") for config in (RetentionConfig(source, n) for n in STATES)
 }
-STUDY = Study("retention", VARIANTS, run)
+STUDY = Study(
+    "retention",
+    VARIANTS,
+    run,
+    tuning=Tuning(validate, grid=(1e-3, 2e-3, 4e-3, 8e-3), metric="validation_loss", maximise=False),
+)

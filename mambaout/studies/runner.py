@@ -134,9 +134,17 @@ def tuned(study: Study, *, large: bool = False) -> dict[str, Any]:
     variants = study.large if large else study.variants
     if study.tuning is None:
         return dict(variants)
-    trials = read_trials(study.name) if _path(_tuning(study.name)).exists() else []
-    rates = {name: study.tuning.choose(scores(trials, study.tuning, name, config)) for name, config in variants.items()}
+    rates = {name: study.tuning.choose(found) for name, found in tried(study, large=large).items()}
     return {name: at(variants[name], rate) for name, rate in rates.items() if rate is not None}
+
+
+def tried(study: Study, *, large: bool = False) -> dict[str, dict[float, dict[int, float]]]:
+    """What the tuning has found for each variant: learning rate -> seed -> the value that it goes by."""
+    variants = study.large if large else study.variants
+    if study.tuning is None or not _path(_tuning(study.name)).exists():
+        return {name: {} for name in variants}
+    trials = read_trials(study.name)
+    return {name: scores(trials, study.tuning, name, config) for name, config in variants.items()}
 
 
 class _Work:

@@ -43,8 +43,8 @@ class Tuning:
     """
 
     run: Run
-    grid: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
-    limits: tuple[float, float] = (5e-5, 8e-2)
+    grid: tuple[float, ...] = (5e-4, 1e-3, 2e-3, 4e-3)
+    limits: tuple[float, float] = (6e-5, 6.4e-2)
     metric: str = "validation_accuracy"
     maximise: bool = True
     seeds: tuple[int, ...] = (1000, 1001)

@@ -8,8 +8,19 @@ import torch
 from mambaout.analysis.cost import count_parameters
 from mambaout.layers import GatedCNNBlock, SelectiveSSM
 from mambaout.models.matching import count
-from mambaout.studies import hypothesis_1
-from mambaout.studies.hypothesis_1 import MIXERS, STUDY, Hypothesis1Config, fresh, load_data, model_config, run
+from mambaout.studies import hypothesis_1, sets
+from mambaout.studies.hypothesis_1 import (
+    MIXERS,
+    STUDY,
+    UNTUNED,
+    Hypothesis1Config,
+    fresh,
+    model_config,
+    run,
+    trained_config,
+    validate,
+)
+from mambaout.studies.tuning import at
 
 CPU = torch.device("cpu")
 
@@ -32,14 +43,17 @@ def test_parameters_are_matched_within_one_percent(name: str) -> None:
 def test_variants_differ_in_the_mixer_and_its_width_alone(data: str) -> None:
     settings = [
         {**dataclasses.asdict(model_config(STUDY.variants[f"{data}/{mixer}"])), "token_mixer": "", "scan": "",
-         "expansion_ratio": 0}
+         "expansion_ratio": 0, "positions": False}
         for mixer in MIXERS
     ]  # fmt: skip
     assert all(other == settings[0] for other in settings)
     recipes = [
-        {**dataclasses.asdict(STUDY.variants[f"{data}/{mixer}"]), "token_mixer": "", "scan": ""} for mixer in MIXERS
+        {**dataclasses.asdict(STUDY.variants[f"{data}/{mixer}"]), "token_mixer": "", "scan": "", "positions": False}
+        for mixer in MIXERS
     ]
     assert all(other == recipes[0] for other in recipes)
+    placed = {mixer for mixer in MIXERS if STUDY.variants[f"{data}/{mixer}"].positions}
+    assert placed == {"attention", "causal_attention"}, "those that know no order by themselves"
 
 
 def test_conv_gelu_is_a_mamba_block_without_its_ssm() -> None:
@@ -56,27 +70,16 @@ def test_conv_gelu_is_a_mamba_block_without_its_ssm() -> None:
     torch.testing.assert_close(block.token_mixer(z), torch.nn.functional.gelu(GatedCNNBlock.token_mixer(bare, z)))
 
 
-def test_a_seed_decides_the_images_and_the_cut_outs_held_back() -> None:
-    (train, *_), test = load_data("stamps", 40, 2, 0)
-    again, _ = load_data("stamps", 40, 2, 0)
-    assert torch.equal(train[0], again[0][0]) and not torch.equal(again[0][0], again[1][0]), "each epoch is new"
-    assert len(test[0]) == hypothesis_1.QUICK
-    (other, *_), other_test = load_data("stamps", 40, 2, 1)
-    assert not torch.equal(train[0], other[0]) and not torch.equal(test[0], other_test[0])
-    (first, second), _ = load_data("fashion_mnist", 30, 2, 3)
-    assert torch.equal(first[0], second[0]) and first[0].shape == (30, 28, 28)
-
-
 @pytest.fixture
 def small(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Hypothesis1Config:
     """One short run, which keeps its weights in a folder of its own."""
     config = Hypothesis1Config(data="stamps", images=64, epochs=2, batch_size=32)
-    monkeypatch.setattr(hypothesis_1, "KEPT", {config: "gated_cnn"})
-    monkeypatch.setattr(hypothesis_1, "QUICK", 50)
+    monkeypatch.setattr(hypothesis_1, "STUDY", dataclasses.replace(STUDY, variants={"stamps/x": config}, pairs=()))
+    monkeypatch.setattr(sets, "SCORED", 50)
     monkeypatch.setattr(hypothesis_1, "data_dir", lambda: tmp_path)
-    load_data.cache_clear()
+    sets.load.cache_clear()
     yield config
-    load_data.cache_clear()
+    sets.load.cache_clear()
 
 
 def test_a_run_is_repeatable_and_keeps_its_weights(small: Hypothesis1Config, tmp_path, monkeypatch) -> None:
@@ -84,18 +87,30 @@ def test_a_run_is_repeatable_and_keeps_its_weights(small: Hypothesis1Config, tmp
     assert first.keys() == {"accuracy", "accuracy_1", "accuracy_2", "train_loss", "params", "macs", "step_ms"}
     assert first["accuracy"] == first["accuracy_2"], "the curve ends where the run does"
     assert first["step_ms"] > 0
-    path = tmp_path / hypothesis_1.WEIGHTS / "gated_cnn.safetensors"
+    assert validate(small, 0, CPU).keys() == {"validation_accuracy"}
+    path = tmp_path / hypothesis_1.WEIGHTS / "x.safetensors"
     weights = path.read_bytes()
     again = run(small, 0, CPU)
     assert {**first, "step_ms": 0} == {**again, "step_ms": 0} and path.read_bytes() == weights
 
     monkeypatch.setattr(hypothesis_1, "find", lambda name: tmp_path / name)
-    model = hypothesis_1.trained("gated_cnn")
-    assert not model.training
+    monkeypatch.setattr(hypothesis_1, "MIXERS", {"x": {}})
+    model = hypothesis_1.trained("x")
+    assert not model.training and trained_config("x") == small
     before = fresh(small).state_dict()
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
     run(small, 1, CPU)
-    assert path.read_bytes() == weights, "only seed 0 is kept"
+    run(dataclasses.replace(small, weight_decay=0.0), 0, CPU)
+    assert path.read_bytes() == weights, "only seed 0 of a variant is kept"
+    tuned = at(small, 1e-3)
+    run(tuned, 0, CPU)
+    assert trained_config("x") == tuned, "at whatever rate"
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_kept_weights_tell_their_configuration(mixer: str) -> None:
+    assert trained_config(mixer) == UNTUNED[f"stamps/{mixer}"]
+    assert hypothesis_1.trained(mixer).config == model_config(trained_config(mixer))
 
 
 def test_an_unknown_mixer_lists_the_known_ones() -> None:

@@ -1,6 +1,8 @@
 """The readers behind the chapter on memory: step and whole agree, nothing shown was trained on, weights come back."""
 
 import dataclasses
+import itertools
+from typing import get_args
 
 import pytest
 import torch
@@ -43,16 +45,20 @@ def test_what_is_shown_was_not_trained_on(monkeypatch):
     assert book.index(retention.shown_text(100)) > retention.HELD_OUT * len(book)
     assert book.count(retention.held_out_text(10_000)) == 1
     draw = torch.Generator().manual_seed(0)
-    end = int(retention.HELD_OUT * len(book))
-    for test in (False, True):
-        for row in retention.sequences(config, draw, test=test):
+    borders = [0, *(int(share * len(book)) for share in (retention.VALIDATION, retention.HELD_OUT)), len(book)]
+    pieces = dict(zip(get_args(retention.Part), (book[a:b] for a, b in itertools.pairwise(borders)), strict=True))
+    for part in pieces:
+        for row in retention.sequences(config, draw, part):
             text = "".join(retention.alphabet()[i] for i in row)
-            assert (text in book[end:]) == test and (text in book[:end]) != test
-    seen = set()
-    monkeypatch.setattr(retention, "_photo", lambda name: seen.add(name) or photo(name))
-    for _ in range(4):
-        retention.sequences(RetentionConfig("photo", 4), draw, test=False)
-    assert seen == set(list_photos()) - {retention.SHOWN_PHOTO}
+            assert [other for other, piece in pieces.items() if text in piece] == [part]
+    seen = {part: set() for part in pieces}
+    for part, names in seen.items():
+        monkeypatch.setattr(retention, "_photo", lambda name, names=names: names.add(name) or photo(name))
+        for _ in range(4):
+            retention.sequences(RetentionConfig("photo", 4), draw, part)
+    held = {retention.SHOWN_PHOTO, retention.VALIDATION_PHOTO}
+    assert seen["train"] == set(list_photos()) - held
+    assert (seen["validation"], seen["test"]) == ({retention.VALIDATION_PHOTO}, {retention.SHOWN_PHOTO})
 
 
 def test_patches_are_the_photo_cut_up():
@@ -75,7 +81,9 @@ def test_a_run_measures_trains_and_keeps_the_weights_of_seed_0(source, tmp_path,
     monkeypatch.setattr(kept_models, "find", lambda name: tmp_path / name)
     small = RetentionConfig(source, 2, **SMALL)
     other = dataclasses.replace(small, d_state=3)
-    monkeypatch.setattr(retention, "VARIANTS", {"small": small, "other": other})
+    monkeypatch.setattr(retention, "VARIANTS", {small.name: small, other.name: other})
+    assert retention.validate(small, 0, torch.device("cpu")).keys() == {"validation_loss"}
+    assert not (tmp_path / retention.WEIGHTS).exists(), "tuning keeps nothing"
     values = retention.run(small, 0, torch.device("cpu"))
     assert set(values) == {"loss_fresh", "loss_trained", "kept_10_fresh", "kept_10_trained"}
     assert values["loss_trained"] < values["loss_fresh"] and 0 < values["kept_10_trained"] < 1
@@ -84,6 +92,8 @@ def test_a_run_measures_trains_and_keeps_the_weights_of_seed_0(source, tmp_path,
     retention.run(small, 1, torch.device("cpu"))
     retention.run(dataclasses.replace(small, steps=1), 0, torch.device("cpu"))  # none of the study's
     assert (tmp_path / retention.WEIGHTS).read_bytes() == before
+    retention.run(dataclasses.replace(other, lr=1e-3), 0, torch.device("cpu"))  # the study's, at another rate
+    assert (tmp_path / retention.WEIGHTS).read_bytes() != before
     model = retention.trained(small)
     kept = model.remembered(retention.shown(source, 4))["kept"].diagonal(-10).mean().item()
     assert kept == pytest.approx(values["kept_10_trained"], abs=2e-3)  # weights are kept in float16
