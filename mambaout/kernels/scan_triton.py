@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .scan_reference import compute_dtype, needs_grad
+from .scan_reference import compute_dtype, gradients_of, needs_grad, selective_scan_with_state
 
 CHUNK = 16  # tokens per tile: backward keeps about eight tiles, so 128 registers per thread in float32
 NUM_WARPS = 4
@@ -215,6 +215,8 @@ class _TritonScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dy, dlast):
         u, delta, A, B, C, D, h0, starts = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may be asked for
+            return tuple(gradients_of(selective_scan_with_state, (u, delta, A, B, C, D, h0), (dy, dlast)))
         (batch, length, dim), d_state = u.shape, A.shape[1]
         options = _launch_options(starts.dtype, dim, d_state)
         n_blocks, n_chunks = triton.cdiv(dim, options["BLOCK_D"]), starts.shape[1]
