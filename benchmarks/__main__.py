@@ -2,12 +2,13 @@
 
 import argparse
 import datetime
+import importlib.util
 import json
 from pathlib import Path
 
 import torch
 
-from benchmarks import imports, models, receptive_field, scan
+from benchmarks import imports, models, receptive_field, roofline, scan
 from mambaout.studies.record import device_name
 
 RESULTS = Path(__file__).with_name("results")
@@ -41,6 +42,8 @@ def main() -> None:
         print(f"{part.__name__} ...", flush=True)
         rows += part.run(quick)
     table = markdown(machine, rows)
+    if importlib.util.find_spec("triton") is not None:
+        table += f"\nThe least time that the scan's kernels need on a GPU, by its data sheet:\n\n{roofline.table()}"
     print(table)
     if not quick:
         RESULTS.mkdir(exist_ok=True)

@@ -15,6 +15,7 @@ import torch
 from mambapy.pscan import pscan
 from torch import Tensor
 
+from benchmarks import gpus, roofline
 from benchmarks.timing import THREADS
 from mambaout.kernels.scan import selective_scan
 from mambaout.kernels.scan_chunked import selective_scan_chunked
@@ -143,28 +144,28 @@ def memory_row(work: str, length: int) -> dict[str, object]:
     }
 
 
-def bandwidth_row(work: str, inputs: list[Tensor], repeats: int) -> dict[str, object]:
-    """One row: bytes that must be read and written at least, per second, against a plain copy on the same device."""
-    u, _, _, B = inputs[:4]
-    must_move = 3 * u.nbytes + 2 * B.nbytes  # read u, delta, B, C; write y
-    if work == "forward+backward":
-        must_move += 5 * u.nbytes + 4 * B.nbytes  # read u, delta, dy, B, C; write du, ddelta, dB, dC
+def share_rows(work: str, inputs: list[Tensor], repeats: int) -> list[dict[str, object]]:
+    """Shares of what the GPU can do: of the bandwidth of a plain copy, measured beside it, and of the data sheet's
+    limit, where `benchmarks.gpus` has the GPU."""
+    batch, length, _ = inputs[0].shape
+    kernels = roofline.scan_work(work, batch, length, DIM, STATE)
     source = torch.empty(2**28, dtype=torch.uint8, device="cuda")
     target = torch.empty_like(source)
     scan_s, copy_s = medians(
         [lambda: WORK[work](selective_scan, inputs), lambda: target.copy_(source)], "cuda", repeats
     )
-    ours, peer = must_move / scan_s / 1e9, 2 * source.nbytes / copy_s / 1e9
-    return {
-        "name": f"selective_scan {work}, share of memory bandwidth",
-        "case": f"B {u.shape[0]}, L {u.shape[1]}, D {DIM}, N {STATE}",
-        "device": "cuda",
-        "ours": ours,
-        "peer": peer,
-        "ratio": ours / peer,
-        "unit": "GB/s",
-        "target": None,
-    }
+
+    def row(name: str, ours: float, peer: float, ratio: float, unit: str) -> dict[str, object]:
+        return {"name": f"selective_scan {work}, {name}", "case": f"B {batch}, L {length}, D {DIM}, N {STATE}",
+                "device": "cuda", "ours": ours, "peer": peer, "ratio": ratio, "unit": unit, "target": None}  # fmt: skip
+
+    ours, peer = sum(kernel.bytes for kernel in kernels) / scan_s / 1e9, 2 * source.nbytes / copy_s / 1e9
+    rows = [row("share of a copy's bandwidth", ours, peer, ours / peer, "GB/s")]
+    gpu = gpus.find(torch.cuda.get_device_name())
+    if gpu is not None:
+        least_s = roofline.least_seconds(kernels, gpu)
+        rows.append(row(f"share of the limit of {gpu.name}", 1e3 * scan_s, 1e3 * least_s, least_s / scan_s, "ms"))
+    return rows
 
 
 def run(quick: bool = False) -> list[dict[str, object]]:
@@ -188,7 +189,7 @@ def run(quick: bool = False) -> list[dict[str, object]]:
             for work in WORK:
                 rows.append(time_row(work, "the PyTorch form", selective_scan, chunked_scan, inputs, repeats, None))
                 rows.append(time_row(work, "mambapy", selective_scan, mambapy_scan, inputs, repeats, None))
-                rows.append(bandwidth_row(work, inputs, repeats))
+                rows += share_rows(work, inputs, repeats)
     torch.set_num_threads(threads)
     return rows
 

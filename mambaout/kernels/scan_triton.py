@@ -3,7 +3,8 @@
 One program owns one sequence and a block of channels. It walks over the sequence in chunks of CHUNK tokens with
 the state in registers, and treats a chunk as one tile (CHUNK, BLOCK_D, BLOCK_N). With BLOCK_D * BLOCK_N equal to
 the number of threads, each thread owns one (channel, state) pair and the whole chunk of it, so the scan over the
-tile needs no communication between threads.
+tile needs no communication between threads. Inputs of 16 bits are converted when loaded: nothing is computed in
+them, so GPUs without bfloat16 arithmetic (T4) take them as well.
 
 As in `scan_chunked` only the states at the chunks' starts are saved, and backward recomputes the rest (its formulas
 stand there). Nothing is divided and no logarithm is taken, so strong decay is exact. No atomics are used: sums over
@@ -21,12 +22,13 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from .scan_chunked import selective_scan_chunked
 from .scan_reference import compute_dtype, gradients_of, needs_grad, selective_scan_with_state
 
 CHUNK = 16  # tokens per tile: backward keeps about eight tiles, so 128 registers per thread in float32
-NUM_WARPS = 4
+NUM_WARPS = 4  # with at most 255 registers a thread, two such programs fit a multiprocessor
+MAX_STATES = 256  # two (channel, state) pairs per thread; with more, a tile does not fit the registers
 
 
 @triton.jit
@@ -57,7 +59,8 @@ def _forward_kernel(
 ):  # fmt: skip
     # 64-bit offsets: a long sequence of a large batch passes 2^31 elements.
     batch = (tl.program_id(0) // n_blocks).to(tl.int64)
-    d = (tl.program_id(0) % n_blocks) * BLOCK_D + tl.arange(0, BLOCK_D)
+    block = (tl.program_id(0) % n_blocks).to(tl.int64)
+    d = block * BLOCK_D + tl.arange(0, BLOCK_D)
     n = tl.arange(0, BLOCK_N)
     k = tl.arange(0, CHUNK)
     tokens = batch * length  # index of this sequence's first token
@@ -170,16 +173,23 @@ def _backward_kernel(
 
 
 def _launch_options(dtype: torch.dtype, dim: int, d_state: int) -> dict[str, object]:
-    """Block sizes for which each thread owns one (channel, state) pair."""
+    """Block sizes for which each thread owns one (channel, state) pair (two above 128 states), held in registers.
+
+    A tile has half as many tokens where a value takes two registers, and above 64 states, where the compiler would
+    otherwise spill registers to memory.
+    """
     block_n = triton.next_power_of_2(d_state)
     block_d = min(max(1, 32 * NUM_WARPS // block_n), triton.next_power_of_2(dim))
-    DTYPE = tl.float64 if dtype == torch.float64 else tl.float32
-    return {
-        "CHUNK": CHUNK,
+    double = dtype == torch.float64
+    # The assembler likes to fit one more program on a multiprocessor and to spill a few registers for it. That is free
+    # of spills for Mamba's 16 states (three programs); for others it gets all that it may use (two programs or more).
+    registers = {} if d_state == 16 or torch.version.hip else {"maxnreg": 255}  # AMD's compiler has no such option
+    return registers | {
+        "CHUNK": CHUNK >> (double + (block_n > 64)),
         "BLOCK_D": block_d,
         "BLOCK_N": block_n,
-        "DTYPE": DTYPE,
-        "num_warps": NUM_WARPS,
+        "DTYPE": tl.float64 if double else tl.float32,
+        "num_warps": min(NUM_WARPS, max(1, block_d * block_n // 32)),
         "enable_fp_fusion": True,  # its default differs between releases of Triton
     }
 
@@ -191,7 +201,7 @@ def _forward(
     (batch, length, dim), d_state = u.shape, A.shape[1]
     dtype = compute_dtype(u, delta, A, B, C, D, h0)
     options = _launch_options(dtype, dim, d_state)
-    n_blocks, n_chunks = triton.cdiv(dim, options["BLOCK_D"]), triton.cdiv(length, CHUNK)
+    n_blocks, n_chunks = triton.cdiv(dim, options["BLOCK_D"]), triton.cdiv(length, options["CHUNK"])
     y = torch.empty_like(u)
     last = u.new_empty(batch, dim, d_state, dtype=dtype)
     starts = u.new_empty(batch, n_chunks, dim, d_state, dtype=dtype) if keep else None
@@ -212,7 +222,6 @@ class _TritonScan(torch.autograd.Function):
         return y, last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dy, dlast):
         u, delta, A, B, C, D, h0, starts = ctx.saved_tensors
         if torch.is_grad_enabled():  # a second derivative may be asked for
@@ -256,6 +265,8 @@ def selective_scan_triton(
 
     Differentiable once, in all arguments and through both results.
     """
+    if not u.numel() or not 1 <= A.shape[1] <= MAX_STATES:  # no program to launch, or states that fit no tile
+        return selective_scan_chunked(u, delta, A, B, C, D, initial_state)
     u, delta, A, B, C = (t.contiguous() for t in (u, delta, A, B, C))
     D = None if D is None else D.contiguous()
     h0 = None if initial_state is None else initial_state.contiguous()
