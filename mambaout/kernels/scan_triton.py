@@ -14,7 +14,7 @@ are the same in every run.
 Tokens, channels and states beyond the end are loaded as zeros. A token with delta = 0 has decay 1 and input 0, so
 it hands the state on unchanged, in both directions.
 
-This module imports Triton. Only `scan.py` imports it, and only when a tensor on CUDA arrives. With
+This module imports Triton. In the library only `scan.py` imports it, and only when a tensor on CUDA arrives. With
 TRITON_INTERPRET=1 set before the import, the same kernels run on CPU tensors, which is how they are tested.
 """
 
@@ -29,6 +29,10 @@ from .scan_reference import compute_dtype, gradients_of, needs_grad, selective_s
 CHUNK = 16  # tokens per tile: backward keeps about eight tiles, so 128 registers per thread in float32
 NUM_WARPS = 4  # with at most 255 registers a thread, two such programs fit a multiprocessor
 MAX_STATES = 256  # two (channel, state) pairs per thread; with more, a tile does not fit the registers
+
+
+# Triton compiles anew for every integer argument that is 1 or a multiple of 16. Only the widths of the rows profit.
+_COUNTS = ("n_tokens", "length", "n_blocks", "n_chunks")
 
 
 @triton.jit
@@ -50,7 +54,7 @@ def _store_rows(pointer, tile, rows, columns, row_mask, width):
     tl.store(pointer + rows[:, None] * width + columns[None, :], tile, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def _forward_kernel(
     u_ptr, delta_ptr, A_ptr, B_ptr, C_ptr, D_ptr, h0_ptr, y_ptr, last_ptr, starts_ptr,
     length, dim, d_state, n_blocks, n_chunks,
@@ -94,7 +98,7 @@ def _forward_kernel(
     _store_rows(last_ptr, h0, batch * dim + d, n, d < dim, d_state)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_COUNTS)
 def _backward_kernel(
     u_ptr, delta_ptr, A_ptr, B_ptr, C_ptr, D_ptr, starts_ptr, dy_ptr, dlast_ptr,
     du_ptr, ddelta_ptr, dA_ptr, dB_ptr, dC_ptr, dD_ptr, dh0_ptr,

@@ -88,8 +88,17 @@ def test_spills_nothing_and_fits_a_multiprocessor_twice(chosen: dict[str, object
 @pytest.mark.parametrize("case", [Case(384, 16, torch.float64), Case(1, 1, torch.float64), Case(3, 256, torch.float64)])
 @pytest.mark.parametrize("capability", MULTIPROCESSORS)
 def test_double_precision_can_be_launched(case: Case, capability: int):
-    for launch in triton_resources.launches(case, batch=1, length=1):  # integers that are 1 become constants
+    for launch in triton_resources.launches(case, batch=1, length=1):
         assert triton_resources.resources(launch, capability).blocks >= 1
+
+
+def test_a_new_length_or_batch_needs_no_new_code():
+    compiled = [
+        triton_resources.compile_launch(launch, 80)[0].hash
+        for batch, length in ((1, 1), (2, 784), (16, 50))
+        for launch in triton_resources.launches(Case(384, 16, torch.float32), batch, length)
+    ]
+    assert len(compiled) == 6 and len(set(compiled)) == 2
 
 
 def test_no_offset_overflows():
