@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.kernels.plain import is_plain
+from mambaout.kernels.plain import is_plain, is_watched
 
 
 def convolve(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -15,9 +15,9 @@ def convolve(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     is stored contiguous, as safetensors asks for.
     """
     x = x.permute(0, 3, 1, 2)
-    if conv.weight.shape[1] <= 4 and is_plain(conv, nn.Conv2d):
+    if not is_watched(x) and is_plain(conv, nn.Conv2d) and conv.weight.shape[1] <= 4 and conv.padding_mode == "zeros":
         weight = conv.weight.contiguous(memory_format=torch.channels_last)
-        y = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, groups=conv.groups)
+        y = F.conv2d(x, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
     else:
         y = conv(x)
     return y.permute(0, 2, 3, 1)

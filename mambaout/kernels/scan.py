@@ -16,7 +16,8 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from .plain import is_recorded, is_watched
+from .fused import fused
+from .plain import is_recorded
 from .scan_chunked import selective_scan_chunked
 from .scan_parallel import selective_scan_parallel
 from .scan_reference import compute_dtype, selective_scan_step
@@ -43,22 +44,9 @@ def parallel_scan() -> Iterator[None]:
         _in_parallel = before
 
 
-@cache
-def _numba() -> ModuleType | None:
-    """The fused form for CPUs, where numba is installed. It is imported, and compiled, on first use only."""
-    try:
-        from . import scan_numba
-    except ImportError:  # not installed, or not made for this NumPy
-        return None
-    return scan_numba
-
-
 def fused_cpu_scan(*tensors: Tensor | None) -> ModuleType | None:
-    """`scan_numba` if it may run on these tensors: on the CPU, at float32 or below, and nobody sees the difference."""
-    given = [t for t in tensors if t is not None]
-    if not all(t.device.type == "cpu" for t in given) or compute_dtype(*given) != torch.float32 or is_watched(*given):
-        return None
-    return _numba()
+    """`scan_numba` if it may run on these tensors, of which none is wider than float32."""
+    return fused("scan_numba", *tensors) if compute_dtype(*tensors) == torch.float32 else None
 
 
 @cache
@@ -200,5 +188,5 @@ def _eager_scan(
         return selective_scan_chunked(*arguments)
     if u.is_cuda:
         return _cuda_scan()(*arguments)
-    fused = fused_cpu_scan(*arguments)
-    return selective_scan_chunked(*arguments) if fused is None else fused.selective_scan_numba(*arguments)
+    kernels = fused_cpu_scan(*arguments)
+    return selective_scan_chunked(*arguments) if kernels is None else kernels.selective_scan_numba(*arguments)

@@ -50,9 +50,9 @@ def scan_routes(
     Arguments as in `scan_routes_plain`, unchecked. On the CPU one kernel reads and writes through the index; elsewhere
     the tokens are reordered before and after each scan.
     """
-    fused = fused_cpu_scan(u, delta, A, B, C, D) if u.numel() else None
-    if fused is not None:
-        y, _ = fused.scan_routes_numba(orders, u, delta, A, B, C, D)
+    kernels = fused_cpu_scan(u, delta, A, B, C, D) if u.numel() else None
+    if kernels is not None:
+        y, _ = kernels.scan_routes_numba(orders, u, delta, A, B, C, D)
         return y
     outputs = []
     for r, order in enumerate(orders.long()):

@@ -24,6 +24,7 @@ FAST_MATH = ("contract", "nsz", "arcp")
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FLOATS, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
 
 
 class Vector(types.Type):
@@ -78,6 +79,41 @@ def store(context: Any, array: Any, index: Any, value: Any) -> Any:
     return types.none(array, index, vector), build
 
 
+@intrinsic
+def load_first(context: Any, array: Any, index: Any, count: Any) -> Any:
+    """Like `load`, but only the first `count` numbers; zeros after them, where the array may end."""
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        address = _address(context, builder, signature.args, arguments)
+        masked = _function(builder, "llvm.masked.load", [address.type, _INT, _MASK, _FLOATS], _FLOATS)
+        return builder.call(masked, [address, ir.Constant(_INT, 4), _mask(builder, arguments[2]), _constant(0.0)])
+
+    return vector(array, index, types.int64), build
+
+
+@intrinsic
+def store_first(context: Any, array: Any, index: Any, value: Any, count: Any) -> Any:
+    """Like `store`, but only the first `count` numbers."""
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        address = _address(context, builder, signature.args, arguments)
+        masked = _function(builder, "llvm.masked.store", [_FLOATS, address.type, _INT, _MASK], ir.VoidType())
+        builder.call(masked, [arguments[2], address, ir.Constant(_INT, 4), _mask(builder, arguments[3])])
+        return context.get_dummy_value()
+
+    return types.none(array, index, vector, types.int64), build
+
+
+def _mask(builder: ir.IRBuilder, count: ir.Value) -> ir.Value:
+    """True in the first `count` lanes."""
+    lanes = ir.Constant(_INTS, list(range(LANES)))
+    one = builder.insert_element(
+        ir.Constant(_INTS, ir.Undefined), builder.trunc(count, _INT), ir.Constant(_INT, 0)
+    )
+    many = builder.shuffle_vector(one, ir.Constant(_INTS, ir.Undefined), ir.Constant(_INTS, [0] * LANES))
+    return builder.icmp_signed("<", lanes, many)
+
+
 def _address(context: Any, builder: ir.IRBuilder, kinds: Any, arguments: Any) -> ir.Value:
     """Pointer to the vector that begins at an index of an array; indices are not negative."""
     array = context.make_array(kinds[0])(context, builder, arguments[0])
@@ -90,13 +126,19 @@ def _address(context: Any, builder: ir.IRBuilder, kinds: Any, arguments: Any) ->
     )
 
 
+def _function(builder: ir.IRBuilder, name: str, arguments: list[ir.Type], result: ir.Type) -> ir.Function:
+    """One of LLVM's own functions, for this type of vector."""
+    suffix = f".v{LANES}f32" + (".p0" if any(isinstance(t, ir.PointerType) for t in arguments) else "")
+    kind = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, name + suffix)
+
+
 @intrinsic
 def total(context: Any, value: Any) -> Any:
     """The sum of the sixteen numbers, pairwise."""
 
     def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
-        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
-        reduce = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOAT, [_FLOAT, _FLOATS]), name)
+        reduce = _function(builder, "llvm.vector.reduce.fadd", [_FLOAT, _FLOATS], _FLOAT)
         return builder.call(reduce, [_constant(0.0).constant[0], arguments[0]], fastmath=("reassoc", *FAST_MATH))
 
     return types.float32(vector), build
@@ -158,6 +200,17 @@ def _choice(predicate: str) -> Callable[..., Any]:
 
 
 maximum = _choice(">")  # NaN where the left one is NaN
+
+
+@intrinsic
+def where_positive(context: Any, condition: Any, left: Any, right: Any) -> Any:
+    """The lanes of `left` where `condition` is 0 or more, of `right` elsewhere."""
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> ir.Value:
+        condition, left, right = arguments
+        return builder.select(builder.fcmp_ordered(">=", condition, _constant(0.0)), left, right)
+
+    return vector(vector, vector, vector), build
 
 
 def _overload(symbol: Callable[..., Any], instruction: Callable[..., Any]) -> None:

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from mambaout.kernels import gated_cnn
 from mambaout.kernels.depthwise import depthwise_conv2d
-from mambaout.kernels.plain import is_plain
 from mambaout.layers.downsample import NORM_EPS
 from mambaout.layers.drop_path import DropPath
 
@@ -62,56 +62,15 @@ class GatedCNNBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, H, W, dim) -> (B, H, W, dim)."""
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or not self._linears_are_plain():
-            gate, identity, z = self.fc1(self.norm(x)).split(self.split, dim=-1)
-        elif torch.is_grad_enabled() or self.training:
-            # Three products with row slices of the weight: each part is contiguous, which one product's slices
-            # would not be, and the CPU spends its time on copies. One large product suits a GPU better.
-            normed = self.norm(x)
-            gate, identity, z = (F.linear(normed, w, b) for w, b in self._fc1_parts())
-        else:
-            return self._infer_on_cpu(x)
+        if gated_cnn.may_run(self, x):
+            return gated_cnn.forward(self, x)  # the same numbers, faster
+        gate, identity, z = self.fc1(self.norm(x)).split(self.split, dim=-1)
         value = torch.cat((identity, self.token_mixer(z)), dim=-1)  # (B, H, W, hidden)
         return x + self.drop_path(self.fc2(F.gelu(gate) * value))
 
     def token_mixer(self, z: torch.Tensor) -> torch.Tensor:
         """Conv(Z), Eq. 10: (B, H, W, conv_channels) -> same shape."""
         return depthwise_conv2d(self.conv, z)
-
-    def _linears_are_plain(self) -> bool:
-        return is_plain(self.fc1, nn.Linear) and is_plain(self.fc2, nn.Linear)
-
-    def _fc1_parts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """fc1's (weight, bias) for gate, identity and convolved channels."""
-        return list(zip(self.fc1.weight.split(self.split), self.fc1.bias.split(self.split), strict=True))
-
-    def _infer_on_cpu(self, x: torch.Tensor) -> torch.Tensor:
-        """The same block without gradients: in place, and in narrow blocks a few thousand tokens at a time.
-
-        Only the token mixer needs all tokens at once. The hidden activations of a chunk stay in the cache, where
-        those of a whole batch would go to memory and back four times. Wide blocks have fewer tokens and spend
-        their time in the products, which prefer all tokens at once.
-        """
-        normed = self.norm(x)
-        (gate_w, gate_b), (identity_w, identity_b), (z_w, z_b) = self._fc1_parts()
-        mixed = self.token_mixer(F.linear(normed, z_w, z_b))
-        hidden, passed, _ = self.split
-
-        def gated(
-            x: torch.Tensor, normed: torch.Tensor, mixed: torch.Tensor, out: torch.Tensor | None = None
-        ) -> torch.Tensor:
-            h = torch.ops.aten.gelu_(F.linear(normed, gate_w, gate_b))  # (..., hidden)
-            h[..., :passed].mul_(F.linear(normed, identity_w, identity_b))
-            h[..., passed:].mul_(mixed)
-            return torch.add(x, F.linear(h, self.fc2.weight, self.fc2.bias), out=out)
-
-        rows = CHUNK // hidden
-        if hidden > NARROW or x.shape[:-1].numel() <= rows:
-            return gated(x, normed, mixed)
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for parts in zip(*(t.reshape(-1, t.shape[-1]).split(rows) for t in (x, normed, mixed, y)), strict=True):
-            gated(*parts)
-        return y
 
 
 class IdentityBlock(GatedCNNBlock):
@@ -127,7 +86,3 @@ class IdentityBlock(GatedCNNBlock):
     def token_mixer(self, z: torch.Tensor) -> torch.Tensor:
         """Z itself: (B, H, W, conv_channels) -> same shape."""
         return z
-
-
-CHUNK = 2**19  # numbers in a chunk's hidden activation: 2 MB in float32
-NARROW = 256  # hidden channels up to which chunks measured faster

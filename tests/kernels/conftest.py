@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mambaout.kernels import scan
+from mambaout.kernels import fused
 
 
 @pytest.fixture(params=["fused", "without numba"])
@@ -11,5 +11,5 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     if request.param == "fused":
         pytest.importorskip("numba", reason="the suite also runs without numba")
     else:
-        monkeypatch.setattr(scan, "_numba", lambda: None)
+        monkeypatch.setattr(fused, "_module", lambda name: None)
     return request.param

@@ -60,7 +60,7 @@ def test_inference_equals_the_plain_form(batch, height, width, dim, dtype, conti
 
 
 def test_inference_in_chunks_equals_the_plain_form(monkeypatch):
-    monkeypatch.setattr("mambaout.layers.gated_cnn.CHUNK", 100)  # three tokens a chunk, the last one shorter
+    monkeypatch.setattr("mambaout.kernels.gated_cnn.CHUNK", 100)  # three tokens a chunk, the last one shorter
     block = make(GatedCNNBlock).eval()
     x = torch.randn(2, 5, 4, 12)
     with torch.no_grad():
