@@ -5,9 +5,12 @@ sheet says (`benchmarks.gpus`). The slowest of the three is the limit, and a mea
 
 Counted: every element of every array that a kernel reads or writes, once. What it loads again comes from a cache: B
 and C once for every block of channels, neighbouring tokens in backward. Backward's sums over channels leave the kernel
-as one partial sum for each block of channels, written by the kernel and read again by PyTorch: with few channels to a
-block they are most of its traffic. Operations are those of the kernels' lines, a multiply-add counted as two, and the
-addresses not at all; a program keeps one multiprocessor busy, so few programs leave the others idle.
+as one partial sum for each block of channels, written by the kernel and read again by PyTorch: with 16 states they are
+two fifths of its traffic. Operations are those of the kernels' lines, a multiply-add counted as two, and the addresses
+not at all; a program keeps one multiprocessor busy, so few programs leave the others idle.
+
+Runs repeated on arrays that fit the GPU's second cache (4 MB on T4, 40 on A100, 50 on H100) may beat the limit of its
+memory.
 """
 
 import itertools
@@ -21,7 +24,7 @@ BATCHES = (2, 64)
 LENGTHS = (784, 3136, 16384)
 DIM, STATE = 384, 16
 
-_FLOAT32 = 4  # bytes; states and partial sums are kept in float32 whatever the inputs are
+_FLOAT32 = 4  # bytes
 # Operations for each token, channel and state, and for each token and channel (D included).
 FORWARD_FLOPS, FORWARD_TOKEN_FLOPS, FORWARD_EXPONENTIALS = 10, 3, 1
 BACKWARD_FLOPS, BACKWARD_TOKEN_FLOPS, BACKWARD_EXPONENTIALS = 30, 9, 2
@@ -55,49 +58,49 @@ def _tile(dim: int, state: int) -> tuple[int, int]:
     return options["CHUNK"], options["BLOCK_D"]  # type: ignore[return-value]
 
 
-def forward_work(batch: int, length: int, dim: int, state: int, *, keep: bool, item: int = _FLOAT32) -> Work:
+def forward_work(batch: int, length: int, dim: int, state: int, *, keep: bool) -> Work:
     """The forward kernel with D, without an initial state. `keep`: it saves the states at the chunks' starts."""
     chunk, block = _tile(dim, state)
     channels, projections = batch * length * dim, batch * length * state
-    read = (2 * channels + 2 * projections + dim * state + dim) * item  # u, delta; B, C; A; D
-    written = channels * item + batch * dim * state * _FLOAT32  # y; the last state
+    read = 2 * channels + 2 * projections + dim * state + dim  # u, delta; B, C; A; D
+    written = channels + batch * dim * state  # y; the last state
     if keep:
-        written += batch * -(-length // chunk) * dim * state * _FLOAT32
+        written += batch * -(-length // chunk) * dim * state
     return Work(
         "forward, keeping states" if keep else "forward",
-        bytes=read + written,
+        bytes=_FLOAT32 * (read + written),
         flops=channels * (FORWARD_FLOPS * state + FORWARD_TOKEN_FLOPS),
         exponentials=FORWARD_EXPONENTIALS * channels * state,
         programs=batch * -(-dim // block),
     )
 
 
-def backward_work(batch: int, length: int, dim: int, state: int, *, item: int = _FLOAT32) -> Work:
+def backward_work(batch: int, length: int, dim: int, state: int) -> Work:
     """The backward kernel with D, without a gradient of the last state."""
     chunk, block = _tile(dim, state)
     blocks = -(-dim // block)
     channels, projections, states = batch * length * dim, batch * length * state, batch * dim * state
-    read = (3 * channels + 2 * projections + dim * state + dim) * item  # u, delta, dy; B, C; A; D
-    read += -(-length // chunk) * states * _FLOAT32  # the saved states
-    written = 2 * channels * item  # du, ddelta
-    written += (2 * blocks * projections + 2 * states + batch * dim) * _FLOAT32  # partial dB, dC; dA, dh0; dD
+    read = 3 * channels + 2 * projections + dim * state + dim  # u, delta, dy; B, C; A; D
+    read += -(-length // chunk) * states  # those that forward saved
+    written = 2 * channels  # du, ddelta
+    written += 2 * blocks * projections + 2 * states + batch * dim  # partial dB, dC; dA, dh0; dD
     return Work(
         "backward",
-        bytes=read + written,
+        bytes=_FLOAT32 * (read + written),
         flops=channels * (BACKWARD_FLOPS * state + BACKWARD_TOKEN_FLOPS),
         exponentials=BACKWARD_EXPONENTIALS * channels * state,
         programs=batch * blocks,
     )
 
 
-def sums_work(batch: int, length: int, dim: int, state: int, *, item: int = _FLOAT32) -> Work:
+def sums_work(batch: int, length: int, dim: int, state: int) -> Work:
     """PyTorch's sums after the backward kernel: dB and dC over blocks of channels, dA and dD over the batch."""
     _, block = _tile(dim, state)
     results = 2 * batch * length * state + dim * state + dim
     parts = 2 * -(-dim // block) * batch * length * state + batch * dim * state + batch * dim
     return Work(
         "sums of backward",
-        bytes=parts * _FLOAT32 + results * item,
+        bytes=_FLOAT32 * (parts + results),
         flops=parts,
         exponentials=0,
         programs=results,  # as many as there are results, more than any GPU needs

@@ -11,7 +11,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -109,25 +109,22 @@ class _Target:
         return GPUTarget("cuda", self.capability, 32)
 
 
-@contextlib.contextmanager
-def assembler_reports() -> Iterator[None]:
-    """Inside this `with` block Triton compiles everything anew and prints what the assembler says."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch.dict(os.environ, {"TRITON_CACHE_DIR": folder, "TRITON_DUMP_PTXAS_LOG": "1"}),
-    ):
-        yield
+_reports: dict[str, str] = {}  # by the compiled kernel's hash, as Triton compiles the same only once in a process
 
 
 def compile_launch(launch: Launch, capability: int) -> tuple[Any, str]:
-    """Triton's compiled kernel, and the assembler's report: empty if this process has compiled the same before."""
+    """Triton's compiled kernel for a compute capability (75, 80, 90), and what the assembler said about it."""
     # Addresses are taken to be multiples of 16, as those of PyTorch's allocations are.
     arguments = [MockTensor(a.dtype) if isinstance(a, Tensor) else a for a in launch.arguments]
     report = io.StringIO()
-    # Not `set_active`: only a machine with a GPU could undo it.
-    with mock.patch.object(driver, "_active", _Target(capability)), contextlib.redirect_stdout(report):
+    with (
+        tempfile.TemporaryDirectory() as folder,  # an empty cache: what comes from a cache has no report
+        mock.patch.dict(os.environ, {"TRITON_CACHE_DIR": folder, "TRITON_DUMP_PTXAS_LOG": "1"}),
+        mock.patch.object(driver, "_active", _Target(capability)),  # only a machine with a GPU can undo `set_active`
+        contextlib.redirect_stdout(report),
+    ):
         compiled = getattr(scan_triton, launch.kernel).warmup(*arguments, grid=(1,), **launch.options)
-    return compiled, report.getvalue()
+    return compiled, _reports.setdefault(compiled.hash, report.getvalue())
 
 
 def _number(pattern: str, report: str) -> int:
@@ -137,43 +134,37 @@ def _number(pattern: str, report: str) -> int:
     return int(found.group(1))
 
 
-_known: dict[str, Resources] = {}  # by the compiled kernel's hash: different calls may need the same code
-
-
 def resources(launch: Launch, capability: int) -> Resources:
-    """Compile one launch for a compute capability (75, 80, 90), inside `assembler_reports`."""
+    """What one launch needs on a GPU of a compute capability (75, 80, 90)."""
     compiled, report = compile_launch(launch, capability)
-    if compiled.hash not in _known:
-        registers, shared = _number(r"Used (\d+) registers", report), compiled.metadata.shared
-        warps = compiled.metadata.num_warps
-        _known[compiled.hash] = Resources(
-            registers=registers,
-            spilled=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
-            shared=shared,
-            warps=warps,
-            blocks=MULTIPROCESSORS[capability].resident_blocks(registers, warps, shared),
-        )
-    return _known[compiled.hash]
+    registers = _number(r"Used (\d+) registers", report)
+    warps, shared = compiled.metadata.num_warps, compiled.metadata.shared
+    return Resources(
+        registers=registers,
+        spilled=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
+        shared=shared,
+        warps=warps,
+        blocks=MULTIPROCESSORS[capability].resident_blocks(registers, warps, shared),
+    )
 
 
 def main() -> None:
     """Every combination: 4,320 lines, some twenty minutes."""
     print("| sm | D | N | dtype | kernel | options | tile | warps | registers | spilled | shared | blocks |")
     print("|" + "---|" * 12)
-    with assembler_reports():
-        for sizes, flags in itertools.product(
-            itertools.product(DIMS, STATES, DTYPES), itertools.product((True, False), repeat=4)
-        ):
-            case = Case(*sizes, *flags)
-            if case.last and not case.grad:
-                continue  # the same as without
-            for launch, capability in itertools.product(launches(case), MULTIPROCESSORS):
-                need = resources(launch, capability)
-                used = " ".join(name for name in ("skip", "initial", "last", "grad") if getattr(case, name))
-                tile = "x".join(str(launch.options[name]) for name in ("CHUNK", "BLOCK_D", "BLOCK_N"))
-                print(f"| {capability} | {case.dim} | {case.state} | {str(case.dtype).removeprefix('torch.')} | "
-                      f"{launch.kernel.split('_')[1]} | {used} | {tile} | {need.warps} | {need.registers} | "
-                      f"{need.spilled} | {need.shared} | {need.blocks} |", flush=True)  # fmt: skip
+    for sizes, flags in itertools.product(
+        itertools.product(DIMS, STATES, DTYPES), itertools.product((True, False), repeat=4)
+    ):
+        case = Case(*sizes, *flags)
+        if case.last and not case.grad:
+            continue  # the same as without
+        for launch, capability in itertools.product(launches(case), MULTIPROCESSORS):
+            need = resources(launch, capability)
+            used = " ".join(name for name in ("skip", "initial", "last", "grad") if getattr(case, name))
+            tile = "x".join(str(launch.options[name]) for name in ("CHUNK", "BLOCK_D", "BLOCK_N"))
+            print(f"| {capability} | {case.dim} | {case.state} | {str(case.dtype).removeprefix('torch.')} | "
+                  f"{launch.kernel.split('_')[1]} | {used} | {tile} | {need.warps} | {need.registers} | "
+                  f"{need.spilled} | {need.shared} | {need.blocks} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

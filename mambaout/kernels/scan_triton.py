@@ -179,8 +179,9 @@ def _backward_kernel(
 def _launch_options(dtype: torch.dtype, dim: int, d_state: int) -> dict[str, object]:
     """Block sizes for which each thread owns one (channel, state) pair (two above 128 states), held in registers.
 
-    A tile has half as many tokens where a value takes two registers, and above 64 states, where the compiler would
-    otherwise spill registers to memory.
+    A tile has half as many tokens where registers would be spilled to memory otherwise: where a value takes two of
+    them, with more than 64 states, and with one or two, where a thread's share of u, delta and their addresses is
+    largest.
     """
     block_n = triton.next_power_of_2(d_state)
     block_d = min(max(1, 32 * NUM_WARPS // block_n), triton.next_power_of_2(dim))
@@ -189,7 +190,7 @@ def _launch_options(dtype: torch.dtype, dim: int, d_state: int) -> dict[str, obj
     # of spills for Mamba's 16 states (three programs); for others it gets all that it may use (two programs or more).
     registers = {} if d_state == 16 or torch.version.hip else {"maxnreg": 255}  # AMD's compiler has no such option
     return registers | {
-        "CHUNK": CHUNK >> (double + (block_n > 64)),
+        "CHUNK": CHUNK >> (double + (not 2 < block_n <= 64)),
         "BLOCK_D": block_d,
         "BLOCK_N": block_n,
         "DTYPE": tl.float64 if double else tl.float32,

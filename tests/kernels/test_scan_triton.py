@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,12 +42,6 @@ def covering(choices: dict[str, tuple[object, ...]]) -> list[dict[str, object]]:
         missing -= combinations[best]
         chosen.append(dict(zip(choices, best, strict=True)))
     return chosen
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _assembler_reports() -> Iterator[None]:
-    with triton_resources.assembler_reports():
-        yield
 
 
 def test_numbers_on_the_interpreter():
