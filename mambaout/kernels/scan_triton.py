@@ -268,7 +268,7 @@ def selective_scan_triton(
 ) -> tuple[Tensor, Tensor]:
     """y (B, L, D) in u's dtype, and the last state (B, D, N); arguments as in `selective_scan`, unchecked.
 
-    Differentiable once, in all arguments and through both results.
+    Differentiable in all arguments and through both results; a second time through the plain form.
     """
     if not u.numel() or not 1 <= A.shape[1] <= MAX_STATES:  # no program to launch, or states that fit no tile
         return selective_scan_chunked(u, delta, A, B, C, D, initial_state)
