@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 from mambaout.analysis.cost import count_parameters
+from mambaout.datasets import clutter
+from mambaout.datasets.fashion_mnist import CLASSES
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
 from mambaout.studies.images import (
@@ -32,7 +34,7 @@ from mambaout.studies.images import (
     train_classifier,
 )
 from mambaout.studies.runner import Study
-from mambaout.studies.sets import SETS, load
+from mambaout.studies.sets import ClutterEpochs
 from mambaout.training.devices import keep_freed_memory
 
 SCORED = 4_000  # validation images
@@ -43,11 +45,11 @@ class PilotConfig(ShortTraining):
     """One run of the pilot.
 
     Attributes:
-        data: one of :data:`mambaout.studies.sets.SETS`.
+        level: of the images, see :data:`mambaout.datasets.clutter.LEVELS`.
         token_mixer, kernel_size: see :class:`~mambaout.models.MambaOutConfig`.
     """
 
-    data: str = "clutter"
+    level: str = "mild"
     token_mixer: str = "gated_cnn"
     kernel_size: int = 7
     images: int = 16_000
@@ -58,7 +60,7 @@ class PilotConfig(ShortTraining):
 
 def fresh(config: PilotConfig, seed: int) -> MambaOut:
     """The model before training, with as many parameters as MambaOut's, as nearly as possible."""
-    plain = MambaOutConfig(depths=(1, 2), dims=(32, 64), num_classes=SETS[config.data].classes)
+    plain = MambaOutConfig(depths=(1, 2), dims=(32, 64), num_classes=len(CLASSES))
     arm = dataclasses.replace(plain, token_mixer=config.token_mixer, kernel_size=config.kernel_size)
     torch.manual_seed(seed)
     model = MambaOut(match_parameters(arm, count(plain)))
@@ -70,12 +72,13 @@ def run(config: PilotConfig, seed: int, device: torch.device) -> dict[str, float
     """Train one model and score it on the validation part."""
     if device.type == "cpu":
         keep_freed_memory()
-    train, (images, labels) = load(config.data, config.images, config.epochs, seed, "validation")
+    train = ClutterEpochs(config.images, config.epochs, seed, config.level)
+    scored = clutter("val", range(SCORED), level=config.level)
     model = fresh(config, seed).to(device)
     draw = torch.Generator().manual_seed(seed)
     train_loss = train_classifier(model, shuffled_batches(train, config, draw, device, mirror=False), config)
     return {
-        "validation_accuracy": accuracy(model, normalise(images[:SCORED]).to(device), labels[:SCORED].to(device)),
+        "validation_accuracy": accuracy(model, normalise(scored.images).to(device), scored.labels.to(device)),
         "train_loss": train_loss,
         "params": float(count_parameters(model)),
     }
@@ -87,13 +90,13 @@ ARMS: dict[str, dict[str, Any]] = {
     "kernel_5": {"kernel_size": 5},
 }
 RATES = (2e-3, 4e-3, 8e-3)
-LEVELS = {"mild": "clutter", "turned": "clutter_turned", "fragments": "clutter_fragments", "hard": "clutter_hard"}
+LEVELS = ("mild", "turned", "fragments", "hard")
 
 STUDY = Study(
     "clutter_pilot",
     {
-        f"{level}/{arm}@{rate:g}": PilotConfig(data=data, lr=rate, **settings)
-        for level, data in LEVELS.items()
+        f"{level}/{arm}@{rate:g}": PilotConfig(level=level, lr=rate, **settings)
+        for level in LEVELS
         for arm, settings in ARMS.items()
         for rate in RATES
     },

@@ -7,7 +7,7 @@ image.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Literal, overload
 
 import torch
@@ -76,7 +76,7 @@ class ClutterEpochs(Sequence[Images]):
     images: int
     epochs: int
     seed: int
-    level: str
+    level: str = "mild"
 
     def __len__(self) -> int:
         return self.epochs
@@ -97,20 +97,16 @@ class ClutterEpochs(Sequence[Images]):
         return made.images, made.labels
 
 
-def _clutter(level: str, images: int, epochs: int, seed: int, part: Part) -> tuple[Sequence[Images], Images]:
+def _clutter(images: int, epochs: int, seed: int, part: Part) -> tuple[Sequence[Images], Images]:
     """Composed anew for every epoch; the parts to score are the same for all seeds."""
-    scored = clutter("val" if part == "validation" else "test", level=level)
-    return ClutterEpochs(images, epochs, seed, level), (scored.images, scored.labels)
+    scored = clutter("val" if part == "validation" else "test")
+    return ClutterEpochs(images, epochs, seed), (scored.images, scored.labels)
 
 
 SETS: Mapping[str, ImageSet] = {
     "fashion_mnist": ImageSet(1, 28, 10, mirrored=True, draw=_fashion_mnist),
     "stamps": ImageSet(3, 64, 10, mirrored=False, draw=_stamps),
-    "clutter": ImageSet(3, 64, 10, mirrored=False, draw=partial(_clutter, "mild")),
-    **{
-        f"clutter_{level}": ImageSet(3, 64, 10, mirrored=False, draw=partial(_clutter, level))
-        for level in ("turned", "fragments", "hard")
-    },
+    "clutter": ImageSet(3, 64, 10, mirrored=False, draw=_clutter),
 }
 
 
