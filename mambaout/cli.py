@@ -147,7 +147,7 @@ def evaluate(
         what: a model with released weights, the folder of a training, or a file of weights.
         data: a set that the book carries, such as fashion_mnist. By default what the run learned from.
         folder: an image folder with val/CLASS/ in it.
-        image_size: height and width of an image folder's crop (224 by default) or of the stamps (64).
+        image_size: height and width of an image folder's crop (224 by default) or of clutter and stamps (64).
         architecture: the model that a file of weights belongs to, where the file does not say.
         device: where; auto takes the GPU if there is one.
         precision: of the forward pass.
