@@ -59,6 +59,7 @@ class Level:
 
 
 LEVELS = {
+    "easy": Level(side=(40, 56)),
     "mild": Level(),
     "turned": Level(turn=45),
     "fragments": Level(fragments=4),

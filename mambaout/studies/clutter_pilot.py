@@ -90,7 +90,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "kernel_5": {"kernel_size": 5},
 }
 RATES = (2e-3, 4e-3, 8e-3)
-LEVELS = ("mild", "turned", "fragments", "hard")
+LEVELS = ("easy", "mild", "turned", "fragments", "hard")
 
 STUDY = Study(
     "clutter_pilot",
