@@ -1,6 +1,7 @@
 """The pilot compares arms of equal size, and sees no test image."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,9 @@ import torch
 from mambaout.analysis.cost import count_parameters
 from mambaout.studies import clutter_pilot, sets
 from mambaout.studies.clutter_pilot import ARMS, STUDY, PilotConfig, fresh, run
+from mambaout.studies.runner import read_results
+
+CARD = Path(__file__).parents[2] / "data/clutter/README.md"
 
 
 def test_arms_have_equally_many_parameters() -> None:
@@ -31,3 +35,16 @@ def test_a_run_learns_from_train_and_is_scored_on_val(monkeypatch: pytest.Monkey
     assert sorted(splits) == [("train", "turned")] * 2 + [("val", "turned")]
     assert set(values) == {"validation_accuracy", "train_loss", "params"} and 0 <= values["validation_accuracy"] <= 1
     assert values == run(config, 0, torch.device("cpu"))
+
+
+def test_the_card_tells_every_run() -> None:
+    """`data/clutter/README.md` has a row for each run that was recorded, and no other."""
+    told = {line for line in CARD.read_text(encoding="utf-8").splitlines() if "@" in line}
+    runs: dict[tuple[str, int], dict[str, float]] = {}
+    for row in read_results("clutter_pilot"):
+        assert row.variant in STUDY.variants
+        runs.setdefault((row.variant, row.seed), {})[row.metric] = row.value
+    assert told == {
+        f"| `{name}` | {seed} | {100 * values['validation_accuracy']:.1f} % | {values['train_loss']:.2f} |"
+        for (name, seed), values in runs.items()
+    }
