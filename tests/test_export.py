@@ -64,7 +64,7 @@ def test_all_on_it_is_the_model(exported):
                      forward.run(None, {"image": x.numpy(), "switches": switches(live)}), strict=True))  # fmt: skip
     with torch.no_grad():
         np.testing.assert_allclose(found["probabilities"], model(x).softmax(-1), atol=1e-5)
-        for i, y in enumerate(model.forward_intermediates(x)):
+        for i, y in enumerate(model.forward_intermediates(x, intermediates_only=True)):
             np.testing.assert_allclose(found[f"map{i}"], y, atol=1e-4)
     assert [list(found[f"map{i}"].shape[1:]) for i in range(2)] == live.maps
     for b, block in enumerate(live.blocks):
