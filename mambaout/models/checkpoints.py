@@ -188,7 +188,7 @@ def unwrapped(state: Mapping[str, torch.Tensor]) -> StateDict:
 
 
 def shape_of(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """``num_classes`` and ``in_chans`` of a model with these weights, in any of the namings."""
+    """``num_classes`` (0 without a last layer) and ``in_chans`` of a model with these weights, in any naming."""
     state = to_ours(unwrapped(state))
     sizes = (
         ("num_classes", "head.fc2.weight", 0),
@@ -196,7 +196,8 @@ def shape_of(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         ("in_chans", "stem.conv1.weight", 1),
         ("in_chans", "patch_embed.weight", 1),
     )
-    return {name: state[tensor].shape[axis] for name, tensor, axis in sizes if tensor in state}
+    known = {name: state[tensor].shape[axis] for name, tensor, axis in sizes if tensor in state}
+    return {"num_classes": 0, **known} if known else known
 
 
 def _about(told: Mapping[str, Any]) -> dict[str, Any]:
