@@ -5,13 +5,14 @@ says where. It changes the result by rounding, and by which paths are dropped: e
 its own.
 """
 
-import ast
 import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
+
+from mambaout.models.common import parse_settings
 
 # Table 5 of the paper; Kobe's comes from the authors' scripts.
 DROP_PATH = {
@@ -42,16 +43,7 @@ class Model:
     def options(self) -> dict[str, Any]:
         """The keyword arguments for :func:`mambaout.create_model`."""
         rate = DROP_PATH.get(self.name, 0.0) if self.drop_path_rate is None else self.drop_path_rate
-        options: dict[str, Any] = {"drop_path_rate": rate}
-        for setting in self.settings:
-            key, equals, value = setting.partition("=")
-            if not equals:
-                raise ValueError(f"a model's setting is written name=value, such as dims=(48,96); got {setting!r}")
-            try:
-                options[key.strip()] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):  # a bare word, such as token_mixer=mamba
-                options[key.strip()] = value.strip()
-        return options
+        return {"drop_path_rate": rate} | parse_settings(self.settings)
 
 
 @dataclass(frozen=True)
