@@ -74,7 +74,7 @@ def list_models(
 
     Args:
         filter: shell-style patterns such as "mambaout_*"; one that names no tag takes all of them.
-        module: families: "mambaout", "mambaout_rw" or "vit".
+        module: families: "mambaout" or "vit".
         pretrained: only models with trained weights.
         exclude_filters: patterns to leave out.
         name_matches_cfg: of no effect: every model has a ``pretrained_cfg``.
@@ -85,7 +85,7 @@ def list_models(
     names = []
     for name, cfg in MODELS.items():
         trained = tags(name)
-        if (modules and _module(cfg) not in modules) or (pretrained and not trained):
+        if (modules and _family(cfg) not in modules) or (pretrained and not trained):
             continue
         names += [f"{name}.{tag}" for tag in trained] if with_tags and trained else [name]
 
@@ -112,8 +112,8 @@ def _several(value: str | Sequence[str]) -> Sequence[str]:
     return ([value] if value else []) if isinstance(value, str) else value
 
 
-def _module(cfg: Config) -> str:
-    return BUILD[type(cfg)].__module__.rpartition(".")[2]
+def _family(cfg: Config) -> str:
+    return "vit" if isinstance(cfg, ViTConfig) else "mambaout"
 
 
 def create_model(

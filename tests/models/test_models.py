@@ -11,9 +11,9 @@ from mambaout.models.registry import MODELS
 from mambaout.models.weights import RELEASED
 
 SMALLER = {"depths": (1, 1, 2, 1)}
-VARIANTS = mambaout.list_models(module="mambaout_rw")
+VARIANTS = mambaout.list_models("*_rw")
 SETTINGS = {name: SMALLER if name in (*RELEASED, *VARIANTS) else {} for name in MODELS}
-MAMBAOUTS = mambaout.list_models("mambaout_*", module="mambaout")
+MAMBAOUTS = mambaout.list_models("mambaout_*", exclude_filters="*_rw")
 
 
 def randomised(model):
