@@ -161,20 +161,16 @@ def create_model(
         ValueError: an unknown name (the near ones are listed), an unknown or impossible setting.
         mambaout.WeightsError: weights that cannot be had or do not fit.
     """
-    checkpoint = None
+    if pretrained and checkpoint_path is not None:
+        raise ValueError("choose one of pretrained and checkpoint_path")
     if not is_model(str(name)) and Path(name).exists():
         if pretrained or checkpoint_path is not None:
             raise ValueError(f"{name} brings its own weights: leave out pretrained and checkpoint_path")
         checkpoint = read_checkpoint(name)
         architecture, tag = architecture_of(checkpoint), ""
     else:
-        if checkpoint_path is not None:
-            if pretrained:
-                raise ValueError("choose one of pretrained and checkpoint_path")
-            checkpoint = read_checkpoint(checkpoint_path)
-        architecture, tag = split_name(str(name))
-        if architecture not in MODELS:
-            raise ValueError(_unknown(name))
+        architecture, tag = _known(name)
+        checkpoint = None if checkpoint_path is None else read_checkpoint(checkpoint_path)
     if isinstance(pretrained_cfg, str):
         tag, pretrained_cfg = pretrained_cfg, None
     default = MODELS[architecture]
@@ -243,9 +239,7 @@ def default_cfg(architecture: str, tag: str, config: Config) -> dict[str, Any]:
 
 def get_pretrained_cfg(name: str) -> dict[str, Any]:
     """The ``pretrained_cfg`` of a model by its name, with or without a tag."""
-    architecture, tag = split_name(name)
-    if architecture not in MODELS:
-        raise ValueError(_unknown(name))
+    architecture, tag = _known(name)
     return default_cfg(architecture, tag, MODELS[architecture])
 
 
@@ -273,9 +267,13 @@ def _replace(architecture: str, settings: dict[str, Any]) -> Config:
     return dataclasses.replace(default, **settings)
 
 
-def _unknown(name: str | Path) -> str:
+def _known(name: str | Path) -> tuple[str, str]:
+    """Architecture and tag of a name that is in the registry, or a ValueError that helps."""
+    architecture, tag = split_name(str(name))
+    if architecture in MODELS:
+        return architecture, tag
     if Path(name).name != str(name) or Path(name).suffix in (".pt", ".pth", ".safetensors"):
-        return f"there is no file or folder {name}, and no model of that name"
-    near = difflib.get_close_matches(split_name(str(name))[0], MODELS, n=3, cutoff=0.4)
+        raise ValueError(f"there is no file or folder {name}, and no model of that name")
+    near = difflib.get_close_matches(architecture, MODELS, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else "known models:"
-    return f"unknown model {str(name)!r}: {hint} All names: {', '.join(MODELS)}"
+    raise ValueError(f"unknown model {str(name)!r}: {hint} All names: {', '.join(MODELS)}")

@@ -11,7 +11,8 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 
 import mambaout
-from mambaout.models import Features, get_pretrained_cfg, get_pretrained_cfg_value, is_model, list_pretrained
+from mambaout import is_model, list_pretrained
+from mambaout.models import Features, get_pretrained_cfg, get_pretrained_cfg_value
 from mambaout.models.registry import MODELS
 
 CHOICES = [None, 1, (0,), (0, -1), (-1, 0)]

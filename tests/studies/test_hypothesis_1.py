@@ -111,7 +111,7 @@ def test_a_run_is_repeatable_and_keeps_its_weights(small: Hypothesis1Config, tmp
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_kept_weights_tell_their_configuration(mixer: str) -> None:
     assert trained_config(mixer) == UNTUNED[f"stamps/{mixer}"]
-    assert hypothesis_1.trained(mixer).config == model_config(trained_config(mixer))
+    assert hypothesis_1.trained(mixer).cfg == model_config(trained_config(mixer))
 
 
 def test_an_unknown_mixer_lists_the_known_ones() -> None:
