@@ -21,10 +21,11 @@ def depthwise_conv2d(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
         not is_watched(x)
         and x.device.type == "cpu"
         and torch.is_grad_enabled()
+        and is_plain(conv, nn.Conv2d)
         and conv.weight.requires_grad
         and x.numel() > 0  # the weight's gradient has as many groups as images
     )
-    if slow_backward and is_plain(conv, nn.Conv2d) and _keeps_size(conv):
+    if slow_backward and _keeps_size(conv):
         return DepthwiseConv2dFunction.apply(x.permute(0, 3, 1, 2), conv.weight, conv.bias).permute(0, 2, 3, 1)
     return convolve(conv, x)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .fused import fused
-from .plain import is_plain, is_watched
+from .plain import is_plain, is_recorded, is_watched
 from .scan_reference import gradients_of, needs_grad
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _GatedLinears(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         *inputs, gate_identity = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_recorded(grad):  # a second derivative, or gradients in batches
             return None, *gradients_of(lambda *given: (_plain(*given),), inputs, (grad,))
         x, mixed, weight1, _, weight2, _ = inputs
         product, d_gate_identity, d_mixed = ctx.kernels.gelu_product_backward(grad @ weight2, gate_identity, mixed)

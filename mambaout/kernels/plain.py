@@ -23,10 +23,11 @@ _PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
 _FORWARDS: dict[type[nn.Module], object] = {kind: kind.forward for kind in (nn.Linear, nn.Conv2d)}
 
 
-def is_recorded() -> bool:
+def is_recorded(*tensors: torch.Tensor | None) -> bool:
     """Whether operations are written down or transformed, so that only PyTorch's own may be used.
 
-    Not under `torch.compile`, which runs what it cannot record.
+    Not under `torch.compile`, which runs what it cannot record. The tensors are asked whether they are batches of
+    gradients (`torch.autograd.grad(..., is_grads_batched=True)`).
     """
     return (
         torch.jit.is_tracing()
@@ -34,17 +35,18 @@ def is_recorded() -> bool:
         or torch._C._functorch.maybe_current_level() is not None
         or forward_ad._current_level >= 0
         or (is_in_torch_dispatch_mode() and not is_in_torch_dispatch_mode(include_infra_modes=False))
+        or any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tensors)
     )
 
 
 def is_watched(*tensors: torch.Tensor | None) -> bool:
     """Whether somebody could tell operations on these tensors from others with the same result."""
     return (
-        torch.compiler.is_compiling()
-        or is_recorded()
+        any(t is not None and type(t) not in _PLAIN_TENSORS for t in tensors)
+        or torch.compiler.is_compiling()
+        or is_recorded(*tensors)
         or is_in_torch_dispatch_mode()
         or any(not isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
-        or any(t is not None and type(t) not in _PLAIN_TENSORS for t in tensors)
     )
 
 

@@ -20,6 +20,7 @@ Symbols as in `scan_reference`.
 import torch
 from torch import Tensor
 
+from .plain import is_recorded
 from .scan_reference import compute_dtype, gradients_of, needs_grad, selective_scan_with_state
 
 WORKSPACE_BYTES = 2**19  # of one workspace (K, B, N, D); forward has two, backward four
@@ -87,7 +88,7 @@ class _ChunkedScan(torch.autograd.Function):
         u, delta, A_in, B, C, D, h0, *starts = ctx.saved_tensors
         if dy is None and dlast is None:
             return (None,) * 7
-        if torch.is_grad_enabled():  # a second derivative may be asked for, and what follows works in place
+        if torch.is_grad_enabled() or is_recorded(dy, dlast):  # what follows works in place
             return tuple(gradients_of(selective_scan_with_state, (u, delta, A_in, B, C, D, h0), (dy, dlast)))
         dtype = starts[0].dtype
         (batch, length, dim), N = u.shape, A_in.shape[1]

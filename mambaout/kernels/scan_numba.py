@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .compiled import compiled
+from .plain import is_recorded
 from .scan_reference import gradients_of, needs_grad
 from .scan_routes import scan_routes_plain
 from .threads import share, threads_for
@@ -223,7 +224,7 @@ class _NumbaScan(torch.autograd.Function):
         orders, *inputs, starts = ctx.saved_tensors
         if dy is None and dlast is None:
             return (None,) * 8
-        if torch.is_grad_enabled():  # a second derivative is asked for
+        if torch.is_grad_enabled() or is_recorded(dy, dlast):  # a second derivative, or gradients in batches
             return None, *gradients_of(partial(scan_routes_plain, orders), inputs, (dy, dlast))
         wide = _prepare(*inputs[:6])
         (routes, batch, _, state, dim), (_, length, channels) = starts.shape, inputs[0].shape

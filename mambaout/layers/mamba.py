@@ -76,3 +76,6 @@ def mix_along(mixers: Iterable[nn.Module], x: torch.Tensor, orders: torch.Tensor
         for mixer, order, place in zip(mixers, orders, inverse(orders), strict=True)
     ]
     return torch.stack(outputs).mean(0).unflatten(1, x.shape[1:3])
+
+
+torch.fx.wrap("routes")

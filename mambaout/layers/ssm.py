@@ -102,3 +102,7 @@ def ssm_along(ssms: Sequence[SelectiveSSM], x: torch.Tensor, orders: torch.Tenso
     """
     delta, A, B, C = select_along(ssms, x)
     return scan_routes(orders, x, delta, A, B, C, torch.stack([ssm.D for ssm in ssms]))
+
+
+torch.fx.wrap("selective_scan")
+torch.fx.wrap("scan_routes")

@@ -166,8 +166,9 @@ def create_model(
     if not is_model(str(name)) and Path(name).exists():
         if pretrained or checkpoint_path is not None:
             raise ValueError(f"{name} brings its own weights: leave out pretrained and checkpoint_path")
-        checkpoint = read_checkpoint(name)
-        architecture, tag = architecture_of(checkpoint), ""
+        trained = read_checkpoint(name)
+        checkpoint: Checkpoint | None = trained
+        architecture, tag = architecture_of(trained), ""
     else:
         architecture, tag = _known(name)
         checkpoint = None if checkpoint_path is None else read_checkpoint(checkpoint_path)
