@@ -96,7 +96,6 @@ def train(
     recipe: Annotated[Chosen, tyro.conf.arg(name="")],
     out: Path,
     machine: Annotated[Machine, tyro.conf.arg(name="")] = MACHINE,
-    threads: int | None = None,
 ) -> int:
     """Train a model by a recipe, or go on where a run stopped.
 
@@ -117,11 +116,10 @@ def train(
         recipe: what to do.
         out: folder for checkpoints, metrics.csv, TensorBoard logs and the weights.
         machine: where to do it.
-        threads: threads of the CPU; all cores by default.
     """
     from mambaout.commands.train import run_training
 
-    run_training(recipe, machine, out, threads)
+    run_training(recipe, machine, out)
     return 0
 
 

@@ -95,6 +95,8 @@ class Training:
         self.recipe, self.machine, self.folder = recipe, machine, folder
         self.own_model, self.own_data = model is None, data is None
         self.devices = Devices(machine)
+        if machine.threads is not None:
+            torch.set_num_threads(machine.threads)
         device = self.devices.device
         if folder is not None and self.devices.first:
             checkpoint.prepare_folder(folder)

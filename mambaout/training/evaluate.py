@@ -18,7 +18,7 @@ from mambaout.models.weights import read_state_dict, shape_of, tensors_in
 from mambaout.training import checkpoint
 from mambaout.training.batches import Preparation
 from mambaout.training.devices import find_device
-from mambaout.training.recipe import Data, Recipe, from_json
+from mambaout.training.recipe import Data, Machine, Recipe, from_json
 from mambaout.training.sources import PHOTO_SIZE, Source, image_folder, source
 
 WEIGHTS = "weights.safetensors"  # what a finished training leaves in its folder
@@ -182,6 +182,9 @@ def evaluate(
     Raises:
         ValueError: there is no such model or file, no data, or the two do not fit.
     """
+    Machine(device, precision, workers=workers)  # refuses what no machine can do
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     model, recipe = _model(what, architecture)
     if data is None:
         if recipe is None:
