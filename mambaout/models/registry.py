@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mambaout.models import weights
+from mambaout.models import released, weights
 from mambaout.models.mambaout import MambaOut, MambaOutConfig
 from mambaout.models.vit import ViT, ViTConfig
 
@@ -99,7 +99,7 @@ def create_model(
     model: MambaOut | ViT = MambaOut(config) if isinstance(config, MambaOutConfig) else ViT(config)
     model.pretrained_cfg = pretrained_cfg(name, default)
     if pretrained:
-        weights.load_released(model, name)
+        released.load_released(model, name)
     return Features(model, out_indices) if features_only else model
 
 

@@ -16,15 +16,18 @@ head.fc2.*               head.fc.*                     head.fc2.*
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from torch import nn
 
-from mambaout.files.data import find
-from mambaout.files.download import DownloadError, fetch_checkpoint
+from mambaout.files.archive import check_archive
+from mambaout.files.download import fetch_checkpoint
+from mambaout.files.transfer import DownloadError
 
 StateDict = dict[str, torch.Tensor]
 
@@ -103,8 +106,12 @@ _CONVERT: dict[str, Callable[[Mapping[str, torch.Tensor]], StateDict]] = {
 }
 
 
-def read_state_dict(path: str | Path) -> StateDict:
+def read_state_dict(path: str | Path, suffix: str | None = None) -> StateDict:
     """Read tensors from a .safetensors file or a PyTorch checkpoint, without running any code in it.
+
+    Args:
+        path: the file.
+        suffix: what kind it is, ".safetensors" or another, where its name does not say.
 
     Raises:
         WeightsError: no such file, damaged, or a pickle that holds more than tensors.
@@ -113,10 +120,12 @@ def read_state_dict(path: str | Path) -> StateDict:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}")
     try:
-        if path.suffix == ".safetensors":
+        if (suffix or path.suffix) == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
+        if zipfile.is_zipfile(path):
+            check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -152,7 +161,11 @@ def shape_of(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def load_weights(
-    model: nn.Module, source: str | Path | Mapping[str, torch.Tensor], *, sha256: str | None = None
+    model: nn.Module,
+    source: str | Path | Mapping[str, torch.Tensor],
+    *,
+    sha256: str | None = None,
+    finite: bool = False,
 ) -> nn.Module:
     """Load weights into a model, whichever of the three namings they are in.
 
@@ -161,6 +174,7 @@ def load_weights(
         source: a path, an http(s) URL (kept in torch hub's checkpoint folder), or a state dict.
         sha256: the file's expected digest, checked for a download. Without it the digest that the server
             announces is checked, where it announces one.
+        finite: refuse weights with numbers that are infinite or not a number.
 
     Returns:
         The same model.
@@ -174,55 +188,29 @@ def load_weights(
         label = str(source)
         if label.startswith(("http://", "https://")):
             try:
-                source = fetch_checkpoint(label, sha256)
+                source = fetch_checkpoint(label, sha256, check=lambda path: _check_readable(path, label))
             except DownloadError as error:
-                raise WeightsError(str(error)) from error
+                raise WeightsError(
+                    f"{error}. Without internet, fetch the file elsewhere and pass its path to "
+                    "mambaout.load_weights(model, path)"
+                ) from error
         state = read_state_dict(source)
     state = _CONVERT[naming(state)](state)
-    _check_fit(model, state, label)
+    _check_fit(model, state, label, finite)
     model.load_state_dict(state)
     return model
 
 
-def load_released(model: nn.Module, name: str) -> None:
-    """Load the released weights of ``name``, or this book's own, adapting the two layers that a task may change."""
-    if name in OWN:
-        state = read_state_dict(find(OWN[name]))
-    elif name in RELEASED:
-        try:
-            state = from_timm(read_state_dict(fetch_checkpoint(RELEASED[name])))
-        except DownloadError as error:
-            raise WeightsError(str(error)) from error
-    else:
-        raise WeightsError(f"no released weights for {name}; there are some for {', '.join([*RELEASED, *OWN])}")
-    load_weights(model, adapt(state, model))
+def _check_readable(path: Path, url: str) -> None:
+    read_state_dict(path, Path(urlparse(url).path).suffix)
 
 
-def adapt(state: StateDict, model: nn.Module) -> StateDict:
-    """Fit trained weights to the model's ``in_chans`` and ``num_classes``.
-
-    Fewer or more image channels take the trained filters summed (1 channel) or repeated and scaled, so that a grey
-    image gives what its RGB copy gave, and the reverse; another number of classes keeps the model's fresh last layer.
-    """
-    own = model.state_dict()
-    state = dict(state)
-    filters = state["stem.conv1.weight"]  # (dim / 2, trained channels, 3, 3)
-    trained, in_chans = filters.shape[1], own["stem.conv1.weight"].shape[1]
-    if in_chans == 1:
-        state["stem.conv1.weight"] = filters.sum(dim=1, keepdim=True)
-    elif in_chans != trained:
-        repeated = filters.repeat(1, -(-in_chans // trained), 1, 1)[:, :in_chans]
-        state["stem.conv1.weight"] = repeated * (trained / in_chans)
-    if "head.fc2.weight" in own and own["head.fc2.weight"].shape == state["head.fc2.weight"].shape:
-        return state
-    state = {name: tensor for name, tensor in state.items() if not name.startswith("head.fc2.")}
-    return state | {name: tensor for name, tensor in own.items() if name.startswith("head.fc2.")}
-
-
-def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str) -> None:
+def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str, finite: bool) -> None:
     """Raise a WeightsError that says in which tensors the state dict and the model differ."""
     own = model.state_dict()
     problems = []
+    if other := [name for name, value in state.items() if not _plain(value, own.get(name))]:
+        raise WeightsError(f"{label} holds something else than ordinary tensors of real numbers: {_some(other)}")
     for what, names in (("lacks", own.keys() - state.keys()), ("has besides", state.keys() - own.keys())):
         if names:
             problems.append(f"it {what} {_some(sorted(names))}")
@@ -233,8 +221,17 @@ def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str) -> None:
     ]
     if shapes:
         problems.append(f"shapes differ: {_some(shapes)}")
+    if finite and (wrong := [name for name, value in state.items() if not bool(value.isfinite().all())]):
+        problems.append(f"not all numbers are finite in {_some(wrong)}")
     if problems:
         raise WeightsError(f"{label} does not fit this {type(model).__name__}: " + "; ".join(problems))
+
+
+def _plain(value: Any, like: torch.Tensor | None) -> bool:
+    """A dense tensor, of floating-point numbers where the model's is."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    return like is None or value.dtype.is_floating_point == like.dtype.is_floating_point
 
 
 def _some(items: list[str], shown: int = 3) -> str:
