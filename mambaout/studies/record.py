@@ -34,7 +34,9 @@ def current_commit() -> str:
 
 def _git(*arguments: str) -> str:
     """What git answers about the repository that holds the data; nothing where there is none."""
-    command = ["git", "-C", str(data_dir()), *arguments]
+    # Whatever the repository's own settings name, nothing but git itself runs.
+    quiet = ["--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    command = ["git", *quiet, "-C", str(data_dir()), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:  # no git here

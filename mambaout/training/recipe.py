@@ -272,11 +272,23 @@ def to_json(recipe: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe that :func:`to_json` wrote."""
-    fields: dict[str, Any] = json.loads(text)
+    """The recipe that :func:`to_json` wrote.
+
+    Raises:
+        ValueError: it is none, or one of another version of this library.
+    """
     parts: dict[str, Callable[..., Any]] = {"model": Model, "data": Data, "augment": Augment}
-    for name, part in parts.items():
-        fields[name] = part(**fields[name])
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        for name, part in parts.items():
+            fields[name] = part(**fields[name])
+        return _assembled(fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is no recipe of this version of the library: {error}") from error
+
+
+def _assembled(fields: dict[str, Any]) -> Recipe:
+    """A recipe from its fields, those that JSON has no types for restored."""
     if fields["data"].folder is not None:
         fields["data"] = dataclasses.replace(fields["data"], folder=Path(fields["data"].folder))
     fields["model"] = dataclasses.replace(fields["model"], settings=tuple(fields["model"].settings))

@@ -70,6 +70,12 @@ def test_recipes_survive_text(recipe):
     assert from_json(to_json(recipe)) == recipe
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"model": {"size": 3}, "data": {}, "augment": {}}', "{", "3"])
+def test_what_is_no_recipe_is_said(text):
+    with pytest.raises(ValueError, match="no recipe of this version|Expecting"):
+        from_json(text)
+
+
 def test_differences_are_named():
     a, b = tiny_recipe(), tiny_recipe(epochs=5, augment=Augment(shift=3), data=Data("tiny", Path("elsewhere")))
     found = differences(a, b)
