@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mambaout.files.data import DataError
+from mambaout.files.transfer import why
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 UNPACKED = 2**28  # bytes that a file may hold when it is unpacked: five times the largest of ours
+DEPTH = 32  # of lists in lists in YAML, whose parser takes long for more
 PIXELS = 2**24  # of one image of the book; photographs of a reader's own have Pillow's limit
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # what image folders have; no decoder beside these is tried
 
@@ -28,7 +31,7 @@ def unpack(path: Path) -> bytes:
         with (lzma if path.suffix == ".xz" else gzip).open(path, "rb") as file:
             content: bytes = file.read(UNPACKED + 1)
     except Exception as error:  # lzma, zlib, EOF and OS errors, each for another kind of damage
-        raise DataError(f"{path} cannot be decompressed ({_line(error)}): run `mambaout fetch`.") from error
+        raise DataError(f"{path} cannot be decompressed ({why(error)}): run `mambaout fetch`.") from error
     if len(content) > UNPACKED:
         raise DataError(f"{path} would unpack to more than {UNPACKED} bytes; it was not read.")
     return content
@@ -77,9 +80,14 @@ def yaml(path: Path) -> Any:
 
     content = text(path.read_bytes(), path)
     try:
+        depth = 0
         for event in library.parse(content, library.SafeLoader):
+            depth += isinstance(event, library.CollectionStartEvent) - isinstance(event, library.CollectionEndEvent)
+            if depth > DEPTH:
+                raise DataError(f"{path} is nested more than {DEPTH} deep; it was not read.")
             if isinstance(event, library.AliasEvent):
-                raise DataError(f"{path}, line {event.start_mark.line + 1}: aliases (*{event.anchor}) are not read.")
+                place: Any = event.start_mark
+                raise DataError(f"{path}, line {place.line + 1}: aliases (*{event.anchor}) are not read.")
         return library.safe_load(content)
     except library.MarkedYAMLError as error:
         mark: Any = error.problem_mark
@@ -88,7 +96,7 @@ def yaml(path: Path) -> Any:
     except (library.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is no YAML that can be read: {_line(error)}.") from error
+        raise DataError(f"{path} is no YAML that can be read: {why(error)}.") from error
 
 
 def image(path: Path, mode: str) -> "np.ndarray":
@@ -108,8 +116,19 @@ def image(path: Path, mode: str) -> "np.ndarray":
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many types
-        raise DataError(f"{path} cannot be decoded as an image: {_line(error)}.") from error
+        raise DataError(f"{path} cannot be decoded as an image: {why(error)}.") from error
 
 
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def photograph(path: str) -> "Image":
+    """An image of a reader's own as Pillow's RGB image, of any size that Pillow takes for none to fear.
+
+    Raises:
+        DataError: it is damaged or of another format.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            return opened.convert("RGB")
+    except Exception as error:
+        raise DataError(f"{path} cannot be decoded as an image: {why(error)}.") from error

@@ -27,7 +27,7 @@ from torch import nn
 
 from mambaout.files.archive import check_archive
 from mambaout.files.download import fetch_checkpoint
-from mambaout.files.transfer import DownloadError
+from mambaout.files.transfer import DownloadError, why
 
 StateDict = dict[str, torch.Tensor]
 
@@ -130,10 +130,10 @@ def read_state_dict(path: str | Path, suffix: str | None = None) -> StateDict:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is not a plain checkpoint: it is damaged, or holds objects other than tensors, which could run "
-            f"code when loaded; it was not loaded ({str(error).splitlines()[0]})"
+            f"code when loaded; it was not loaded ({why(error)})"
         ) from error
     except Exception as error:  # a truncated file raises one of many types, in both libraries
-        raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({error})") from error
+        raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({why(error)})") from error
     return tensors_in(state, path)
 
 

@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mambaout.files.archive import check_archive
+from mambaout.files.transfer import why
 
 KEPT = 2  # the newest, and one before it
 PATIENCE = 10.0  # seconds in which a killed run's workers notice that it is gone, and let go of its folder
@@ -155,8 +156,7 @@ def load(path: Path, fields: Iterable[str] = ("step",)) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is no plain state raises one of many types
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is damaged or holds more than tensors; not loaded: {reason}") from error
+        raise CheckpointError(f"{path} is damaged or holds more than tensors; not loaded: {why(error)}") from error
     missing = sorted(set(fields) - state.keys()) if isinstance(state, dict) else list(fields)
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of a training: it has no {', '.join(missing)}")

@@ -223,8 +223,11 @@ def _model(what: nn.Module | str | Path, architecture: str | None) -> tuple[Any,
     told, state = _own(path)
     if "num_classes" not in told:
         raise ValueError(f"{path} does not say what model it belongs to: name its architecture, such as mambaout_tiny")
-    recipe = from_json(told["recipe"])
-    shape = {"num_classes": int(told["num_classes"]), "in_chans": int(told["in_chans"])}
+    try:
+        recipe = from_json(told["recipe"])
+        shape = {"num_classes": int(told["num_classes"]), "in_chans": int(told["in_chans"])}
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not say as it should what model it belongs to: {error}") from error
     model = load_weights(create_model(recipe.model.name, **recipe.model.options() | shape), state)
     return model, None if told.get("data") == "given" else recipe
 
@@ -237,7 +240,7 @@ def _own(path: Path) -> tuple[dict[str, str], Any]:
         try:
             with safe_open(path, "pt") as file:
                 told = file.metadata() or {}
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read as weights: {error}") from error
         return told, path
     state = checkpoint.load(path)
