@@ -180,7 +180,7 @@ def _fields(kind: type[Claim] | type[Value], entry: Any, label: str) -> dict[str
     if missing := needed - entry.keys():
         raise LedgerError(f"{label}: {', '.join(sorted(missing))} missing")
     if unknown := entry.keys() - known:
-        names = (", ".join(sorted(group)) for group in (unknown, known))
+        names = (", ".join(sorted(map(str, group))) for group in (unknown, known))
         raise LedgerError("{}: unknown field {}; known: {}".format(label, *names))
     for field in fields(kind):  # YAML reads 7.3 as a number, and 84.10 would lose its last digit
         if field.type is str and not isinstance(entry.get(field.name, ""), str):
