@@ -1,5 +1,6 @@
 """The command line, `mambaout`: one sub-command a task."""
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -190,6 +191,9 @@ def export(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit code; `args` are those of the process by default."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII alone gets question marks, not an error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return app.cli(
             prog="mambaout",
