@@ -16,9 +16,11 @@ TINY = ["--epochs", "1", "--warmup-epochs", "0", "--device", "cpu", "--model.nam
 def mambaout(*arguments: str, **environment: str) -> str:
     """What the command prints; it must succeed, and warn of nothing that it does itself."""
     command = [sys.executable, "-m", "mambaout", *arguments]
-    run = subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, encoding="utf-8", errors="replace"
-    )
+    variables = os.environ | {"PYTHONWARNDEFAULTENCODING": "1"} | environment
+    run = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", errors="replace")
+    ours = [line for line in run.stderr.splitlines() if "EncodingWarning" in line and f"{ROOT / 'mambaout'}" in line]
+    if ours:
+        raise SystemExit(f"text without a named encoding: {ours[0]}")
     if run.returncode:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{run.stdout}{run.stderr}")
     return run.stdout
