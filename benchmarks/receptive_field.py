@@ -30,7 +30,7 @@ def usual_script(model: nn.Module, images: torch.Tensor, locations: list[tuple[i
         for image in images:
             x = image[None].clone().requires_grad_()
             model.zero_grad()
-            model.forward_intermediates(x)[-1][:, :, row, column].sum().backward()  # type: ignore[operator]
+            model.forward_intermediates(x)[1][-1][:, :, row, column].sum().backward()  # type: ignore[operator]
             total += x.grad[0].abs().sum(0)
         fields.append(total / len(images))
     return torch.stack(fields).numpy()

@@ -146,7 +146,7 @@ def evaluate(
         what: a model with released weights, the folder of a training, or a file of weights.
         data: a set that the book carries, such as fashion_mnist. By default what the run learned from.
         folder: an image folder with val/CLASS/ in it.
-        image_size: height and width of an image folder's crop (224 by default) or of the stamps (64).
+        image_size: height and width of an image folder's crop (224 by default) or of clutter and stamps (64).
         architecture: the model that a file of weights belongs to, where the file does not say.
         device: where; auto takes the GPU if there is one.
         precision: of the forward pass.
@@ -161,31 +161,89 @@ def evaluate(
 
 @app.command
 def export(
-    name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
     out: Path,
     weights: Path | None = None,
     image_size: int | None = None,
-    classes: int | None = None,
     live: bool = False,
 ) -> int:
     """Write a model as an ONNX file, compared with PyTorch by ONNX Runtime.
 
       mambaout export mambaout_fashion --out mambaout_fashion.onnx
-      mambaout export mambaout_tiny --weights mine.safetensors --classes 37 --out mine.onnx
+      mambaout export runs/a --out mine.onnx
+      mambaout export mambaout_tiny --weights mine.pth --out mine.onnx
 
     Args:
-        name: the model.
+        what: a model with released weights, the folder of a training, or a file of weights.
         out: the file to write; with --live, a folder.
-        weights: your own weights; the released ones by default.
+        weights: weights for the model, where they do not say themselves what they belong to.
         image_size: height and width of the images; what the model was trained at by default.
-        classes: outputs of the model, where your weights have others than the released ones.
         live: write the two graphs that the book's page runs, class probabilities and receptive fields.
     """
     from mambaout.commands.export import run_export, run_live
 
-    if live and (weights, image_size, classes) != (None, None, None):
-        raise ValueError("--live writes what the book's page runs; it takes no --weights, --image-size or --classes")
-    run_live(name, out) if live else run_export(name, out, weights, image_size, classes)
+    if live and (weights, image_size) != (None, None):
+        raise ValueError("--live writes what the book's page runs; it takes no --weights or --image-size")
+    run_live(what, out) if live else run_export(what, out, weights, image_size)
+    return 0
+
+
+@app.command
+def predict(
+    what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...")],
+    csv: Path | None = None,
+    grid: Path | None = None,
+    top: int = 5,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    batch_size: int = 64,
+    workers: int = 4,
+) -> int:
+    """What a model takes pictures for: the most probable classes of each.
+
+      mambaout predict mambaout_tiny cat.jpg dog.png
+      mambaout predict runs/a holidays --csv holidays.csv --grid holidays.png
+
+    Args:
+        what: a model with released weights, the folder of a training, or a file of weights.
+        images: pictures, and folders of pictures.
+        csv: write the classes and probabilities of all pictures to this file.
+        grid: draw the first pictures, as the model saw them, with their classes to this file (.png, .svg, .pdf).
+        top: classes to tell of each picture.
+        device: where; auto takes the GPU if there is one.
+        batch_size: pictures at once.
+        workers: processes that decode pictures.
+    """
+    from mambaout.commands.predict import run_predict
+
+    run_predict(what, images, csv, grid, top, device, batch_size, workers)
+    return 0
+
+
+@app.command
+def embed(
+    what: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")],
+    images: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="IMAGE ...")],
+    out: Path,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    batch_size: int = 64,
+    workers: int = 4,
+) -> int:
+    """Pictures as vectors, what a model's last layer reads of them: for search, clusters, a classifier of your own.
+
+      mambaout embed mambaout_tiny holidays --out holidays.npz
+
+    Args:
+        what: a model with released weights, the folder of a training, or a file of weights.
+        images: pictures, and folders of pictures.
+        out: the file to write: .npz with the arrays "features" (N, D) and "pictures" (N,), or .csv.
+        device: where; auto takes the GPU if there is one.
+        batch_size: pictures at once.
+        workers: processes that decode pictures.
+    """
+    from mambaout.commands.embed import run_embed
+
+    run_embed(what, images, out, device, batch_size, workers)
     return 0
 
 

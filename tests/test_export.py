@@ -64,7 +64,7 @@ def test_all_on_it_is_the_model(exported):
                      forward.run(None, {"image": x.numpy(), "switches": switches(live)}), strict=True))  # fmt: skip
     with torch.no_grad():
         np.testing.assert_allclose(found["probabilities"], model(x).softmax(-1), atol=1e-5)
-        for i, y in enumerate(model.forward_intermediates(x)):
+        for i, y in enumerate(model.forward_intermediates(x, intermediates_only=True)):
             np.testing.assert_allclose(found[f"map{i}"], y, atol=1e-4)
     assert [list(found[f"map{i}"].shape[1:]) for i in range(2)] == live.maps
     for b, block in enumerate(live.blocks):
@@ -219,26 +219,30 @@ def test_a_file_runs_at_any_batch_size(tmp_path):
         np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], model.eval()(images), atol=1e-4)
 
 
-def test_the_command_line_writes_it(tmp_path, capsys):
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_command_line_writes_it(alone, tmp_path, capsys):
     torch.manual_seed(0)
     model = create_model("mambaout_zepto", num_classes=3)
     weights, out = tmp_path / "mine.safetensors", tmp_path / "mine.onnx"
-    save_file(model.state_dict(), weights)
-    arguments = ["--weights", str(weights), "--classes", "3", "--image-size", "28", "--out", str(out)]
-    assert main(["export", "mambaout_zepto", *arguments]) == 0
+    save_file(model.state_dict(), weights, {"class_names": '["a", "b", "é"]'})
+    named = [str(weights)] if alone else ["mambaout_zepto", "--weights", str(weights)]
+    assert main(["export", *named, "--image-size", "28", "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert f"{out}: " in told and "images (batch, 1, 28, 28)" in told and "largest difference to PyTorch" in told
     images = torch.randn(2, 1, 28, 28)
-    (found,) = onnxruntime.InferenceSession(out).run(None, {"images": images.numpy()})
+    session = onnxruntime.InferenceSession(out)
+    (found,) = session.run(None, {"images": images.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(found, model.eval()(images), atol=1e-4)
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["class_names"]) == ["a", "b", "é"] and json.loads(told["mean"]) == [0.5]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["mambaout_fashion", "--weights", "mine.safetensors"], "does not fit"),
-        (["mambaout_fashion", "--classes", "3"], "--classes goes with --weights"),
+        (["runs/absent"], "there is no file or folder runs/absent"),
         (["mambaout_fashion", "--live", "--image-size", "32"], "--live writes what the book's page runs; it takes no"),
     ],
 )

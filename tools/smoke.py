@@ -43,7 +43,8 @@ def chapters() -> None:
         cells = json.loads(notebook.read_text("utf-8"))["cells"]
         source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         lines = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-        imports = [node for node in ast.parse(lines).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        body = ast.parse(lines).body
+        imports: list[ast.stmt] = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
         exec(compile(ast.Module(imports, []), str(notebook), "exec"), {})
     print("what the chapters import is there")
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mambaout.analysis.features import frozen
+from mambaout.analysis.features import feature_maps, frozen
 from mambaout.analysis.receptive_measures import Array
 from mambaout.analysis.receptive_theory import TheoreticalReceptiveField, theoretical_receptive_field
 from mambaout.models import MambaOut, ViT
@@ -235,7 +235,7 @@ class _Seen(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, C, H, W) -> logits, like the model's."""
         if isinstance(self.model, ViT):
-            (y,) = self.model.forward_intermediates(x)
+            (y,) = feature_maps(self.model, x)
             return self.model.forward_head(self.map(y).flatten(2).transpose(1, 2))
         x = self.model.tokens(x)
         for i, stage in enumerate(self.model.stages):

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from mambaout.models import ViT
+
 Model = nn.Module | Callable[[torch.Tensor], Any]
 
 
@@ -14,15 +16,19 @@ def feature_maps(model: Model, images: torch.Tensor) -> list[torch.Tensor]:
     """The stages' maps of (B, C, H, W) images: a list of (B, C_i, H_i, W_i).
 
     A model with ``forward_intermediates`` (ours, and timm's) is asked for them; any other module or function is called,
-    and must return one map or a list of them. Features without place, (B, C), are a map of one position.
+    and must return one map or a list of them. A ViT of ours is one stage: its map is what the head reads, the last
+    block's output normalised. Features without place, (B, C), are a map of one position.
 
     Raises:
         TypeError: something else came out.
     """
     intermediates = getattr(model, "forward_intermediates", None)
-    outputs = model(images) if intermediates is None else intermediates(images)
-    if isinstance(outputs, tuple) and len(outputs) == 2 and isinstance(outputs[1], list):  # timm: (last, all)
-        outputs = outputs[1]
+    if intermediates is None:
+        outputs = model(images)
+    elif isinstance(model, ViT):
+        outputs = intermediates(images, 1, norm=True, intermediates_only=True)
+    else:
+        outputs = intermediates(images, intermediates_only=True)
     maps = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
     maps = [y[:, :, None, None] if y.ndim == 2 else y for y in maps]
     if not maps or any(y.ndim != 4 or len(y) != len(images) for y in maps):

@@ -182,13 +182,15 @@ def theoretical_receptive_field(model: nn.Module, stage: int = -1) -> Theoretica
 
 def chain(module: nn.Module, stage: int = -1) -> list[Step]:
     """The steps from a module's input to the map of a stage, in the order of computation."""
-    stages = len(module.feature_info) if isinstance(module, MambaOut | Features) else 1
+    stages = len(module.stages) if isinstance(module, MambaOut) else 1
+    stages = len(module.out_indices) if isinstance(module, Features) else stages
     if not -stages <= stage < stages:
         raise ValueError(f"stage must name one of the {stages} stages 0..{stages - 1}, or count from -1; got {stage}")
     if isinstance(module, MambaOut):
         return chain(module.stem) + [step for s in module.stages[: stage % stages + 1] for step in _stage(s)]
     if isinstance(module, Features):
-        return chain(module.model, module.out_indices[stage])
+        index = module.out_indices[stage]
+        return chain(module.model)[: index + 2] if isinstance(module.model, ViT) else chain(module.model, index)
     if isinstance(module, ViT):
         return _conv(module.patch_embed) + _vit_routes(module)
     if isinstance(module, nn.Sequential):
@@ -232,7 +234,7 @@ def _block(block: GatedCNNBlock) -> list[Step]:
 
 def _vit_routes(model: ViT) -> list[Step]:
     """One step for each block; a causal one reads along its own route."""
-    config = model.config
+    config = model.cfg
     if config.token_mixer == "attention":
         return [Everything() for _ in model.blocks]
 

@@ -1,16 +1,20 @@
 """`mambaout export`: an ONNX file of a model, or the files that the book's page runs."""
 
 import importlib.util
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from mambaout.models import create_model, load_weights
+from mambaout.commands.pictures import class_names, open_model
+from mambaout.models import create_model
 from mambaout.models.weights import OWN
 
 
-def run_export(name: str, out: Path, weights: Path | None, image_size: int | None, classes: int | None) -> None:
+def run_export(what: str, out: Path, weights: Path | None, image_size: int | None) -> None:
     """Write the file, compare it with PyTorch, and say what came of it.
+
+    The file tells the names of the classes and how to normalise images in its metadata, as JSON.
 
     Raises:
         ValueError: packages are missing, the model is unknown, or the weights do not fit.
@@ -21,18 +25,23 @@ def run_export(name: str, out: Path, weights: Path | None, image_size: int | Non
     from mambaout.export import export_onnx
 
     logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it warns of every operation that it need not fold
-    if classes is not None and weights is None:
-        raise ValueError("--classes goes with --weights: the released weights have classes of their own")
-    model: Any = create_model(name, pretrained=weights is None, num_classes=classes)
-    if weights is not None:
-        load_weights(model, weights)
-    channels, height, width = model.pretrained_cfg.get("input_size", (model.config.in_chans, 224, 224))
+    model: Any = open_model(what) if weights is None else create_model(what, checkpoint_path=weights)
+    cfg = model.pretrained_cfg
+    channels, height, width = cfg["input_size"]
     size = (channels, image_size or height, image_size or width)
     made = export_onnx(model, out, size)
+    _tell(out, {"class_names": list(class_names(model)), "mean": cfg["mean"], "std": cfg["std"]})
     print(f"{made.path}: {made.bytes / 1e6:.2f} MB, images (batch, {', '.join(map(str, size))}) -> logits")
     print(f"largest difference to PyTorch {made.error:.1e}, where the largest logit is {made.scale:.3g}")
-    mean, std = (model.pretrained_cfg[key] for key in ("mean", "std"))
-    print(f"images from 0 to 1 are normalised by the mean {mean} and the standard deviation {std}")
+    print(f"images from 0 to 1 are normalised by the mean {cfg['mean']} and the standard deviation {cfg['std']}")
+
+
+def _tell(path: Path, about: dict[str, Any]) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in about.items()})
+    onnx.save(model, path)
 
 
 def run_live(name: str, out: Path) -> None:

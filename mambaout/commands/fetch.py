@@ -57,12 +57,13 @@ def fetch_weights(names: Sequence[str]) -> list[str]:
     Raises:
         WeightsError: there are no released weights of that name. Nothing is downloaded then.
     """
+    from mambaout.models.pretrained import URLS
     from mambaout.models.released import fetch_released
-    from mambaout.models.weights import RELEASED, WeightsError
+    from mambaout.models.weights import WeightsError
 
     for name in names:
-        if name not in RELEASED:
-            near = get_close_matches(name, RELEASED, n=3) or sorted(RELEASED)
+        if name not in URLS:
+            near = get_close_matches(name, URLS, n=3) or sorted(URLS)
             raise WeightsError(
                 f'There are no released weights "{name}". The nearest names: {", ".join(near)}.'
             )

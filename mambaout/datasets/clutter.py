@@ -25,7 +25,7 @@ from mambaout.datasets.fashion_mnist import CLASSES, fashion_mnist
 from mambaout.datasets.paint import SPRITE, UNIT, WINDOWS, Picture, Sprite, Window, list_photographs, paint, soft_masks
 
 Split = Literal["train", "val", "test"]
-VAL_EACH = 1000  # items of each class that "val" takes from the 6,000 of the official training images
+HELD = 6  # of so many official training images of a class, the last is for "val"
 SIZES = range(16, 257)
 _FRAGMENT = 14  # side of a fragment, in pixels of the item it comes from
 
@@ -59,6 +59,7 @@ class Level:
 
 
 LEVELS = {
+    "easy": Level(side=(40, 56)),
     "mild": Level(),
     "turned": Level(turn=45),
     "fragments": Level(fragments=4),
@@ -264,11 +265,11 @@ def _items(split: Split) -> _Items:
     whole = fashion_mnist("test" if split == "test" else "train")
     labels = whole.labels.numpy()
     official = np.arange(len(labels))
-    if split != "test":  # the last of each class are the validation's
-        last = np.zeros(len(labels), bool)
+    if split != "test":  # one in six is the validation's, throughout the file
+        held = np.zeros(len(labels), bool)
         for label in range(len(CLASSES)):
-            last[np.flatnonzero(labels == label)[-VAL_EACH:]] = True
-        official = np.flatnonzero(last == (split == "val"))
+            held[np.flatnonzero(labels == label)[HELD - 1 :: HELD]] = True
+        official = np.flatnonzero(held == (split == "val"))
     pixels = whole.images.numpy()[official]
     return _Items(pixels, soft_masks(pixels), labels[official], official)
 

@@ -132,8 +132,9 @@ def live_model(model: nn.Module, weights: str | Path) -> LiveModel:
     if not isinstance(model, MambaOut):
         raise ValueError(f"expected a MambaOut, got {type(model).__name__}")
     blocks = [block for _, inside in stages_of(model) for block in inside]
-    if model.config.scan != "raster" or not all(type(block) in (GatedCNNBlock, MambaBlock) for block in blocks):
-        raise ValueError(f"expected Gated CNN blocks, or Mamba blocks in raster order; got {model.config}")
+    if model.cfg.scan != "raster" or not all(type(block) in (GatedCNNBlock, MambaBlock) for block in blocks):
+        got = f"{model.cfg.token_mixer}, {model.cfg.scan}"
+        raise ValueError(f"expected Gated CNN blocks, or Mamba blocks in raster order; got {got}")
     content = Path(weights).read_bytes()
     opened = Opened(model).eval()
     parameters: dict[str, Tensor] = {name: p.detach() for name, p in opened.named_parameters()}

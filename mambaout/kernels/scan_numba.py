@@ -1,9 +1,9 @@
 """The selective scan as two fused kernels for the CPU, forward and backward, compiled by numba on first use.
 
 What costs time in `scan_chunked` is not arithmetic but arrays of L x D x N numbers that go to memory and back. Here a
-program owns one image and sixteen channels, and walks over the tokens in order. Its state (N, 16) stays in the
-first-level cache, and each token's inputs are read once and its output written once. Channels lie in the lanes of
-vectors (`vectors`), so that the decays exp(delta A) are computed sixteen at a time.
+program owns one image and a group of channels, and walks over the tokens in order, for sixteen channels at a time.
+Their state (N, 16) stays in the first-level cache, and each token's inputs are read once and its output written once.
+Channels lie in the lanes of vectors (`vectors`), so that the decays exp(delta A) are computed sixteen at a time.
 
 Several *routes* over the same tokens (the scans of visual Mamba) are one call: a program walks each route in turn,
 finds its tokens through an index, and adds up their outputs where the tokens stand. Nothing is reordered in memory.
@@ -41,7 +41,7 @@ _matrix = types.Array(float32, 3, "C")  # (R, N, D), or (R, B, D)
 _tokens = types.Array(float32, 3, "C")  # (B, L, D)
 _routed = types.Array(float32, 4, "C")  # (R, B, L, D), or (R, B, N, D)
 _selected = types.Array(float32, 4, "A")  # (R, B, L, N), any strides
-_five = types.Array(float32, 5, "C")  # (R, B, L / CHUNK, N, D), or (D / 16, R, B, L, N)
+_five = types.Array(float32, 5, "C")  # (R, B, L / CHUNK, N, D), or (groups, R, B, L, N)
 _orders = types.Array(int32, 2, "C")  # (R, L)
 
 
@@ -102,7 +102,7 @@ def _forward_kernel(scratch, first, stop, orders, u, delta, A, B, C, D, h0, y, l
 def _backward_kernel(
     scratch, first, stop, orders, u, delta, A, B, C, D, starts, dy, du, ddelta, dh, dB, dC, dA, dD
 ):
-    """Programs `first` to `stop`: the gradients; dB and dC for each block of channels, dA and dD for each image.
+    """Programs `first` to `stop`: the gradients; dB and dC for each group of channels, dA and dD for each image.
 
     dh (R, B, N, D) comes as the gradient of the last state and leaves as that of the first.
     """
@@ -114,10 +114,12 @@ def _backward_kernel(
     h = scratch[(3 + CHUNK) * state :]  # its states, and the one before it
     scale = np.float32(1 / routes)
     zeros = splat(ZERO)
-    for program in range(first, stop):
-        b, block = program // blocks, program % blocks
-        d = block * LANES
-        for r in range(routes):
+    groups = len(dB)
+    for program in range(first * routes, stop * routes):  # and the routes of each
+        b, group, r = program // (groups * routes), program // routes % groups, program % routes
+        for block in range(blocks * group // groups, blocks * (group + 1) // groups):
+            d = block * LANES
+            is_first = block == blocks * group // groups
             skip, skipped = load(D, (r, d)), zeros
             for n in range(state):
                 store(carry, (n, 0), load(dh, (r, b, n, d)))  # a_{t+1} g_{t+1}
@@ -144,8 +146,10 @@ def _backward_kernel(
                     dx, dz = zeros, zeros  # of x = delta u, and of delta (through the decays) times log2(e)
                     for n in range(state):
                         g = C[r, b, t, n] * out + load(carry, (n, 0))
-                        dC[block, r, b, t, n] = total(load(h, ((k + 1) * state + n, 0)) * out)
-                        dB[block, r, b, t, n] = total(x * g)
+                        dC_n = total(load(h, ((k + 1) * state + n, 0)) * out)
+                        dB_n = total(x * g)
+                        dC[group, r, b, t, n] = dC_n if is_first else dC[group, r, b, t, n] + dC_n
+                        dB[group, r, b, t, n] = dB_n if is_first else dB[group, r, b, t, n] + dB_n
                         dx = dx + B[r, b, t, n] * g
                         ag = load(a, (k * state + n, 0)) * g
                         store(carry, (n, 0), ag)
@@ -164,16 +168,19 @@ def _backward_kernel(
                 store(dA, (r, b, n, d), load(sums, (n, 0)))
 
 
-LEAST = 2**16  # numbers of state, over all tokens, that are worth a thread of its own: about 20 microseconds
+LEAST = 2**19  # numbers of state, over all tokens, that are worth a thread of its own: a tenth of a millisecond
+PROGRAMS = 16  # to have at least, for as many threads; a group's channels share sums that stay in the cache
 
 
-def _run(kernel: Any, rows: int, orders: Tensor, u: Tensor, delta: Tensor, A: Tensor, *others: Any) -> None:
+def _run(
+    kernel: Any, rows: int, groups: int, orders: Tensor, u: Tensor, delta: Tensor, A: Tensor, *others: Any
+) -> None:
     """Run a kernel over all its programs, on as many threads as PyTorch uses."""
     (batch, length, dim), (routes, state, _) = u.shape, A.shape
-    programs = batch * dim // LANES
+    programs = batch * groups
     scratch = u.new_empty(threads_for(programs), rows, LANES).numpy()
     given = [t.detach().numpy() if isinstance(t, Tensor) else t for t in (orders, u, delta, A, *others)]
-    least = -(-LEAST // (routes * length * state * LANES))
+    least = -(-LEAST // (routes * length * state * (dim // groups)))
     share(lambda thread, first, stop: kernel(scratch[thread], first, stop, *given), programs, least)
 
 
@@ -197,7 +204,7 @@ def _forward(
     (routes, batch, state, dim), channels = first.shape, u.shape[2]
     y, last = torch.empty_like(inputs[0]), torch.empty_like(first)
     starts = first.new_empty(routes, batch, -(-u.shape[1] // CHUNK) if keep else 0, state, dim)
-    _run(_forward_kernel, _forward_rows(state), orders, *inputs, first, y, last, starts, keep)
+    _run(_forward_kernel, _forward_rows(state), dim // LANES, orders, *inputs, first, y, last, starts, keep)
     return y[..., :channels].to(u.dtype), last[..., :channels].transpose(2, 3), starts
 
 
@@ -225,9 +232,10 @@ class _NumbaScan(torch.autograd.Function):
         if dlast is not None:
             dh[..., :channels] = dlast.transpose(2, 3)
         du, ddelta = torch.empty_like(wide[0]), torch.empty_like(wide[1])
-        dB, dC = (starts.new_empty(dim // LANES, routes, batch, length, state) for _ in range(2))
+        groups = min(dim // LANES, -(-PROGRAMS // batch))
+        dB, dC = (starts.new_empty(groups, routes, batch, length, state) for _ in range(2))
         dA, dD = torch.empty_like(dh), starts.new_empty(routes, batch, dim)
-        _run(_backward_kernel, _backward_rows(state), orders, *wide, starts, dy, du, ddelta, dh, dB, dC, dA, dD)
+        _run(_backward_kernel, _backward_rows(state), groups, orders, *wide, starts, dy, du, ddelta, dh, dB, dC, dA, dD)
         found = (
             du[..., :channels],
             ddelta[..., :channels],

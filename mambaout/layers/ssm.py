@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from mambaout.kernels.scan import selective_scan
 from mambaout.kernels.scan_reference import selective_scan_step
 from mambaout.kernels.scan_routes import scan_routes
+from mambaout.kernels.selection import select_along
 
 
 class SelectiveSSM(nn.Module):
@@ -60,9 +61,11 @@ class SelectiveSSM(nn.Module):
         """(..., D) -> delta (..., D), A (D, N), B (..., N), C (..., N): what the input decides."""
         dt, B, C = self.x_proj(x).split((self.dt_rank, self.d_state, self.d_state), dim=-1)
         delta = F.softplus(F.linear(dt, self.dt_weight, self.dt_bias))  # (..., D)
-        # At least in float32: a rounding of A is raised to the power of the length.
-        A = self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32))
-        return delta, -A.exp(), B, C
+        return delta, self.decay(), B, C
+
+    def decay(self) -> torch.Tensor:
+        """A (D, N), at least in float32: its rounding is raised to the power of the length."""
+        return -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (B, L, D); output t depends on tokens 1..t only (Eq. 4)."""
@@ -97,5 +100,5 @@ def ssm_along(ssms: Sequence[SelectiveSSM], x: torch.Tensor, orders: torch.Tenso
     Returns:
         (B, L, D), each token at its place.
     """
-    delta, A, B, C = (torch.stack(parts) for parts in zip(*(ssm.select(x) for ssm in ssms), strict=True))
+    delta, A, B, C = select_along(ssms, x)
     return scan_routes(orders, x, delta, A, B, C, torch.stack([ssm.D for ssm in ssms]))

@@ -1,11 +1,17 @@
 """What the models share: initialisation and the checks on what they are given."""
 
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
 
 from mambaout.layers.ssm import SelectiveSSM
+
+GLOBAL_POOLS = ("avg", "")
 
 
 def init_weights(module: nn.Module) -> None:
@@ -43,6 +49,23 @@ def check_images(x: torch.Tensor, in_chans: int) -> None:
 
 
 def require(condition: bool, rule: str, config: Any) -> None:
-    """Raise a ValueError naming the rule and the configuration that breaks it."""
-    if not condition:
-        raise ValueError(f"{rule}; got {config}")
+    """Raise a ValueError naming the rule, and the settings in it as they are in the configuration that breaks it."""
+    if condition:
+        return
+    words = set(re.findall(r"\w+", rule))
+    found = [f"{field.name} {getattr(config, field.name)!r}" for field in fields(config) if field.name in words]
+    raise ValueError(f"{rule}; got {', '.join(found)}" if found else rule)
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Settings of a model as they are written on a command line, "dims=(48,96)" or "token_mixer=mamba"."""
+    options: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"a model's setting is written name=value, such as dims=(48,96); got {setting!r}")
+        try:
+            options[key.strip()] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a bare word
+            options[key.strip()] = value.strip()
+    return options

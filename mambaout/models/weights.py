@@ -1,163 +1,43 @@
-"""Weights from a path, a URL or a state dict; in our naming, the authors' or timm's.
+"""Trained weights into models: from files, URLs, state dicts, or by a model's own name."""
 
-The three namings of MambaOut's parameters:
-
-ours                     timm                          authors
-stem.*                   stem.*                        downsample_layers.0.*
-stages.I.downsample.*    stages.I.downsample.*         downsample_layers.I.*
-stages.I.blocks.J.*      stages.I.blocks.J.*           stages.I.J.*
-head.norm.*              head.norm.*                   norm.*
-head.fc1.*               head.pre_logits.fc.*          head.fc1.*
-head.hidden_norm.*       head.pre_logits.norm.*        head.norm.*
-head.fc2.*               head.fc.*                     head.fc2.*
-
-``head.norm`` stands in all three and means two different tensors, so every name is mapped in one pass.
-"""
-
-import pickle
-import re
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import torch
 from torch import nn
 
-from mambaout.files.archive import check_archive
-from mambaout.files.download import fetch_checkpoint
-from mambaout.files.transfer import DownloadError, why
-
-StateDict = dict[str, torch.Tensor]
-
-# timm's copies of the authors' checkpoints, as safetensors.
-RELEASED = {
-    f"mambaout_{size}": f"https://huggingface.co/timm/mambaout_{size}.in1k/resolve/main/model.safetensors"
-    for size in ("femto", "kobe", "tiny", "small", "base")
-}
-
-# Trained for this book on Fashion-MNIST: files below data/, each with its card in data/weights/README.md.
-OWN = {name: f"weights/{name}.safetensors" for name in ("mambaout_fashion", "visual_mamba_fashion")}
-
-_FROM_TIMM = (
-    (r"head\.pre_logits\.fc\.", "head.fc1."),
-    (r"head\.pre_logits\.norm\.", "head.hidden_norm."),
-    (r"head\.fc\.", "head.fc2."),
+from mambaout.files.data import find
+from mambaout.models.checkpoints import (
+    FLOATS,
+    Checkpoint,
+    WeightsError,
+    read_checkpoint,
+    read_state_dict,
+    shape_of,
+    tensors_in,
 )
-_FROM_AUTHORS = (
-    (r"downsample_layers\.0\.", "stem."),
-    (r"downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
-    (r"stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
-    (r"norm\.", "head.norm."),
-    (r"head\.norm\.", "head.hidden_norm."),
-)
-_TO_TIMM = (
-    (r"head\.fc1\.", "head.pre_logits.fc."),
-    (r"head\.hidden_norm\.", "head.pre_logits.norm."),
-    (r"head\.fc2\.", "head.fc."),
-)
+from mambaout.models.common import init_weights
+from mambaout.models.features import Features
+from mambaout.models.naming import StateDict, from_authors, from_timm, naming, to_timm
+from mambaout.models.pretrained import OWN, RELEASED, TAGS, URLS
+from mambaout.models.released import fetch_released
 
-
-class WeightsError(ValueError):
-    """Weights that cannot be read, cannot be trusted, or do not fit the model."""
-
-
-def _rename(state: Mapping[str, torch.Tensor], rules: tuple[tuple[str, str], ...]) -> StateDict:
-    """Apply to each name the first rule that matches its beginning."""
-
-    def new_name(name: str) -> str:
-        for pattern, replacement in rules:
-            if re.match(pattern, name):
-                return re.sub(f"^{pattern}", replacement, name)
-        return name
-
-    return {new_name(name): tensor for name, tensor in state.items()}
-
-
-def from_timm(state: Mapping[str, torch.Tensor]) -> StateDict:
-    """timm's names -> ours."""
-    return _rename(state, _FROM_TIMM)
-
-
-def from_authors(state: Mapping[str, torch.Tensor]) -> StateDict:
-    """The authors' names -> ours."""
-    return _rename(state, _FROM_AUTHORS)
-
-
-def to_timm(state: Mapping[str, torch.Tensor]) -> StateDict:
-    """Our names -> timm's."""
-    return _rename(state, _TO_TIMM)
-
-
-def naming(state: Mapping[str, torch.Tensor]) -> str:
-    """Whose names these are: "authors", "timm" or "ours"."""
-    if any(name.startswith("downsample_layers.") for name in state):
-        return "authors"
-    if any(name.startswith(("head.pre_logits.", "head.fc.")) for name in state):
-        return "timm"
-    return "ours"
-
-
-_CONVERT: dict[str, Callable[[Mapping[str, torch.Tensor]], StateDict]] = {
-    "authors": from_authors,
-    "timm": from_timm,
-    "ours": dict,
-}
-
-
-def read_state_dict(path: str | Path, suffix: str | None = None) -> StateDict:
-    """Read tensors from a .safetensors file or a PyTorch checkpoint, without running any code in it.
-
-    Args:
-        path: the file.
-        suffix: what kind it is, ".safetensors" or another, where its name does not say.
-
-    Raises:
-        WeightsError: no such file, damaged, or a pickle that holds more than tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"no weights at {path}")
-    try:
-        if (suffix or path.suffix) == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        if zipfile.is_zipfile(path):
-            check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is not a plain checkpoint: it is damaged, or holds objects other than tensors, which could run "
-            f"code when loaded; it was not loaded ({why(error)})"
-        ) from error
-    except Exception as error:  # a truncated file raises one of many types, in both libraries
-        raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({why(error)})") from error
-    return tensors_in(state, path)
-
-
-def tensors_in(state: Any, path: Path) -> StateDict:
-    """The state dict in what a checkpoint holds.
-
-    Raises:
-        WeightsError: there is none; names the file.
-    """
-    if isinstance(state, dict) and isinstance(state.get("ema"), dict):
-        state = state["ema"]  # of a training of ours: the average is what it evaluates and exports
-    for key in ("state_dict", "model"):  # where training scripts put the tensors
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no state dict: expected tensors by name, got {type(state).__name__}")
-    return state
-
-
-def shape_of(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """``num_classes`` and ``in_chans`` of a MambaOut with these weights, in any of the three namings."""
-    state = _CONVERT[naming(state)](state)
-    sizes = {"num_classes": ("head.fc2.weight", 0), "in_chans": ("stem.conv1.weight", 1)}
-    return {name: state[tensor].shape[axis] for name, (tensor, axis) in sizes.items() if tensor in state}
+__all__ = [
+    "OWN",
+    "RELEASED",
+    "WeightsError",
+    "from_authors",
+    "from_timm",
+    "load_checkpoint",
+    "load_pretrained",
+    "load_weights",
+    "naming",
+    "read_state_dict",
+    "shape_of",
+    "tensors_in",
+    "to_timm",
+]
 
 
 def load_weights(
@@ -165,15 +45,23 @@ def load_weights(
     source: str | Path | Mapping[str, torch.Tensor],
     *,
     sha256: str | None = None,
+    adapt: bool = False,
     finite: bool = False,
 ) -> nn.Module:
     """Load weights into a model, whichever of the three namings they are in.
 
+    Where a file has averaged weights beside the raw ones, the average is taken. A model of ``features_only`` takes
+    what it has kept. A model on the meta device, which has shapes and no numbers, comes to the CPU.
+
     Args:
         model: a model of this library.
-        source: a path, an http(s) URL (kept in torch hub's checkpoint folder), or a state dict.
+        source: the folder of a training, a file, an http(s) URL (kept in torch hub's checkpoint folder), or a state
+            dict.
         sha256: the file's expected digest, checked for a download. Without it the digest that the server
             announces is checked, where it announces one.
+        adapt: fit the weights to the model's number of classes and of image channels, as ``pretrained=True`` does:
+            another number of classes keeps the model's last layer, other channels take the trained filters summed,
+            or repeated and scaled.
         finite: refuse weights with numbers that are infinite or not a number.
 
     Returns:
@@ -182,35 +70,73 @@ def load_weights(
     Raises:
         WeightsError: the source cannot be read, or belongs to another architecture; the model is unchanged.
     """
-    if isinstance(source, Mapping):
-        state, label = dict(source), "the given state dict"
-    else:
-        label = str(source)
-        if label.startswith(("http://", "https://")):
-            try:
-                source = fetch_checkpoint(label, sha256, check=lambda path: _check_readable(path, label))
-            except DownloadError as error:
-                raise WeightsError(
-                    f"{error}. Without internet, fetch the file elsewhere and pass its path to "
-                    "mambaout.load_weights(model, path)"
-                ) from error
-        state = read_state_dict(source)
-    state = _CONVERT[naming(state)](state)
-    _check_fit(model, state, label, finite)
-    model.load_state_dict(state)
+    load_checkpoint(model, read_checkpoint(source, sha256), adapt=adapt, finite=finite)
     return model
 
 
-def _check_readable(path: Path, url: str) -> None:
-    read_state_dict(path, Path(urlparse(url).path).suffix)
+def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, *, adapt: bool = False, finite: bool = False) -> None:
+    """:func:`load_weights` of a checkpoint that has been read."""
+    model = model.model if isinstance(model, Features) else model
+    state = checkpoint.state
+    if adapt:
+        state = adapted(state, model)
+    pruned: Any = getattr(model, "pruned", ())
+    state = {name: tensor for name, tensor in state.items() if name not in pruned}
+    _check_fit(model, state, checkpoint.label, finite)
+    meta = all(p.is_meta for p in model.parameters())
+    if meta:
+        model.to_empty(device="cpu")
+        init_weights(model.get_classifier())  # type: ignore[operator]  # where it stays fresh
+        state = {name: tensor for name, tensor in state.items() if not tensor.is_meta}
+    model.load_state_dict(state, strict=not meta)
+
+
+def load_pretrained(model: nn.Module, cfg: Mapping[str, Any]) -> None:
+    """Load the weights that a ``pretrained_cfg`` names, adapting the two layers that a task may change.
+
+    Raises:
+        WeightsError: it names none, they cannot be had, or they do not fit.
+    """
+    if cfg.get("file"):
+        path = Path(cfg["file"])
+        source: str | Path = path if path.is_file() else find(cfg["file"])
+    elif cfg.get("url"):
+        released = next((name for name, url in URLS.items() if url == cfg["url"]), None)
+        source = cfg["url"] if released is None else fetch_released(released)
+    else:
+        name = cfg.get("architecture")
+        raise WeightsError(f"no released weights for {name}; there are some for {', '.join(TAGS)}")
+    load_weights(model, source, adapt=True, finite=True)
+
+
+def adapted(state: StateDict, model: nn.Module) -> StateDict:
+    """Fit trained weights to the model's ``in_chans`` and ``num_classes``.
+
+    Fewer or more image channels take the trained filters summed (1 channel) or repeated and scaled, so that a grey
+    image gives what its RGB copy gave, and the reverse; another number of classes keeps the model's fresh last layer.
+    """
+    own = model.state_dict()
+    state = dict(state)
+    first, last = (f"{getattr(model, name)}." for name in ("first_conv", "classifier"))
+    filters = state.get(f"{first}weight")  # (channels, trained channels, k, k)
+    if filters is not None:
+        trained, in_chans = filters.shape[1], own[f"{first}weight"].shape[1]
+        if in_chans == 1:
+            state[f"{first}weight"] = filters.sum(dim=1, keepdim=True)
+        elif in_chans != trained:
+            repeated = filters.repeat(1, -(-in_chans // trained), 1, 1)[:, :in_chans]
+            state[f"{first}weight"] = repeated * (trained / in_chans)
+    wanted, found = own.get(f"{last}weight"), state.get(f"{last}weight")
+    if wanted is not None and found is not None and wanted.shape == found.shape:
+        return state
+    state = {name: tensor for name, tensor in state.items() if not name.startswith(last)}
+    return state | {name: tensor for name, tensor in own.items() if name.startswith(last)}
 
 
 def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str, finite: bool) -> None:
     """Raise a WeightsError that says in which tensors the state dict and the model differ."""
     own = model.state_dict()
     problems = []
-    if other := [name for name, value in state.items() if not _plain(value, own.get(name))]:
-        raise WeightsError(f"{label} holds something else than ordinary tensors of real numbers: {_some(other)}")
     for what, names in (("lacks", own.keys() - state.keys()), ("has besides", state.keys() - own.keys())):
         if names:
             problems.append(f"it {what} {_some(sorted(names))}")
@@ -221,17 +147,17 @@ def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str, finite: b
     ]
     if shapes:
         problems.append(f"shapes differ: {_some(shapes)}")
-    if finite and (wrong := [name for name, value in state.items() if not bool(value.isfinite().all())]):
+    types = [
+        f"{name} {tensor.dtype}"
+        for name, tensor in state.items()
+        if tensor.dtype not in FLOATS or tensor.layout != torch.strided
+    ]
+    if types:
+        problems.append(f"expected floating point numbers of 16 bits or more, in dense tensors, got {_some(types)}")
+    elif finite and (wrong := [n for n, tensor in state.items() if not (tensor.is_meta or tensor.isfinite().all())]):
         problems.append(f"not all numbers are finite in {_some(wrong)}")
     if problems:
         raise WeightsError(f"{label} does not fit this {type(model).__name__}: " + "; ".join(problems))
-
-
-def _plain(value: Any, like: torch.Tensor | None) -> bool:
-    """A dense tensor, of floating-point numbers where the model's is."""
-    if not isinstance(value, torch.Tensor) or value.layout != torch.strided or value.is_quantized:
-        return False
-    return like is None or value.dtype.is_floating_point == like.dtype.is_floating_point
 
 
 def _some(items: list[str], shown: int = 3) -> str:

@@ -12,6 +12,15 @@ around the mixer, the recipe and, with the same seed, the images and their order
 - ``attention``, ``causal_attention``: attention in the SSM's place;
 - ``identity``: Z itself. Only the stem's and the downsampling's convolutions then mix tokens: the floor.
 
+Fashion-MNIST also has controls, which say whether a gain is the SSM's, and whether a small gain would be seen at all:
+
+- ``ssm_bare``: SSM(Conv(Z)), the fourth of {GELU or not} x {SSM or not};
+- ``conv_mean`` and ``conv_long_range``: a convolution that reaches every token without an SSM
+  (:mod:`mambaout.studies.arms`);
+- ``conv_wide``: ``gated_cnn`` with a quarter more channels, and so more parameters: a gain that is there;
+- ``ssm_uncut``: ``ssm_raster`` at the Gated CNN's width, with the SSM's parameters on top;
+- ``conv_longer``: ``gated_cnn`` trained for 10 epochs where the others have 6, about the SSM's time.
+
 What a mixer adds in parameters, narrower linear layers take away (``match_parameters``). A variant's name is the data,
 a slash, and the mixer. ``fashion_mnist`` has 49 tokens in the first stage and 16 in the second, ``stamps``
 256 and 64; each seed of ``stamps`` also holds other cut-outs back for the test. Attention knows no order by itself, so
@@ -38,14 +47,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import nn
 
 from mambaout.analysis.cost import count_macs, count_parameters
 from mambaout.files.data import data_dir, find
-from mambaout.layers import MambaBlock
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
 from mambaout.models.weights import read_state_dict
+from mambaout.studies.arms import BLOCKS, extra_parameters, replace_blocks
 from mambaout.studies.images import (
     Batch,
     ShortTraining,
@@ -73,8 +81,9 @@ class Hypothesis1Config(ShortTraining):
 
     Attributes:
         data: one of :data:`mambaout.studies.sets.SETS`.
-        token_mixer: see :class:`~mambaout.models.MambaOutConfig`; or "conv_gelu".
+        token_mixer: see :class:`~mambaout.models.MambaOutConfig`; or one of :data:`mambaout.studies.arms.BLOCKS`.
         scan, depths, dims, stem_stride, d_state, head_dim, positions: see :class:`~mambaout.models.MambaOutConfig`.
+        cut: whether the linear layers are narrowed by the parameters that the mixer adds.
     """
 
     data: str = "fashion_mnist"
@@ -86,6 +95,7 @@ class Hypothesis1Config(ShortTraining):
     d_state: int = 16
     head_dim: int = 32
     positions: bool = False
+    cut: bool = True
     images: int = 10_000
     epochs: int = 6
     batch_size: int = 64
@@ -94,7 +104,7 @@ class Hypothesis1Config(ShortTraining):
 
 @cache
 def model_config(config: Hypothesis1Config) -> MambaOutConfig:
-    """The model, with as nearly as possible the parameters of MambaOut at the paper's expansion ratio of 8/3."""
+    """The model, if cut with as nearly as possible the parameters of MambaOut at the paper's expansion ratio of 8/3."""
     shared = ("depths", "dims", "stem_stride", "d_state", "head_dim")
     plain = MambaOutConfig(
         **{name: getattr(config, name) for name in shared},
@@ -103,22 +113,20 @@ def model_config(config: Hypothesis1Config) -> MambaOutConfig:
     )
     if config.token_mixer == "gated_cnn":
         return plain
-    if config.token_mixer == "conv_gelu":  # as many as in the Gated CNN: `fresh` takes the SSM out
-        return dataclasses.replace(plain, token_mixer="mamba")
+    if config.token_mixer in BLOCKS:  # which `fresh` puts in
+        return match_parameters(plain, count(plain) - extra_parameters(config.token_mixer, plain))
     mixed = dataclasses.replace(
         plain, token_mixer=config.token_mixer, scan=config.scan, positions=config.positions
     )
-    return match_parameters(mixed, count(plain))
+    return match_parameters(mixed, count(plain)) if config.cut else mixed
 
 
 def fresh(config: Hypothesis1Config, seed: int = 0) -> MambaOut:
     """The model before training."""
     torch.manual_seed(seed)
     model = MambaOut(model_config(config))
-    if config.token_mixer == "conv_gelu":
-        for block in model.modules():
-            if isinstance(block, MambaBlock):
-                block.ssm = nn.Identity()  # type: ignore[assignment]
+    if config.token_mixer in BLOCKS:
+        replace_blocks(model, config.token_mixer)
     initialise(model)
     return model
 
@@ -242,23 +250,34 @@ MIXERS: dict[str, dict[str, Any]] = {
     "causal_attention": {"token_mixer": "causal_attention", "positions": True},
     "identity": {"token_mixer": "identity"},
 }
+CONTROLS: dict[str, dict[str, Any]] = {
+    "ssm_bare": {"token_mixer": "ssm_bare"},
+    "conv_mean": {"token_mixer": "conv_mean"},
+    "conv_long_range": {"token_mixer": "conv_long_range"},
+    "conv_wide": {"dims": (40, 80)},
+    "ssm_uncut": {"token_mixer": "mamba", "cut": False},
+    "conv_longer": {"epochs": 10},  # a step with the SSM took 1.6 times as long, see hypothesis_1_untuned.csv
+}
 
 
-def _variants(**data: Hypothesis1Config) -> dict[str, Hypothesis1Config]:
+def _variants(
+    arms: dict[str, dict[str, Any]] = MIXERS, **data: Hypothesis1Config
+) -> dict[str, Hypothesis1Config]:
     return {
-        f"{name}/{mixer}": dataclasses.replace(config, data=name, **settings)
+        f"{name}/{arm}": dataclasses.replace(config, data=name, **settings)
         for name, config in data.items()
-        for mixer, settings in MIXERS.items()
+        for arm, settings in arms.items()
     }
 
 
-_SMALL = {"fashion_mnist": Hypothesis1Config(), "stamps": Hypothesis1Config(images=8_000, epochs=8, batch_size=32)}
+_FASHION = Hypothesis1Config()
+_STAMPS = Hypothesis1Config(images=8_000, epochs=8, batch_size=32)
 _LARGE = Hypothesis1Config(depths=(2, 4), dims=(64, 128), stem_stride=2, images=50_000, epochs=30, batch_size=256)
 _LARGE_STAMPS = dataclasses.replace(_LARGE, images=20_000, stem_stride=4)
 
 STUDY = Study(
     "hypothesis_1",
-    _variants(**_SMALL),
+    _variants(MIXERS | CONTROLS, fashion_mnist=_FASHION) | _variants(stamps=_STAMPS),
     run,
     large={
         name.replace("/", "_large/"): config
@@ -269,5 +288,6 @@ STUDY = Study(
 )
 
 UNTUNED = {
-    name: dataclasses.replace(config, d_state=2, lr=3e-3, positions=False) for name, config in STUDY.variants.items()
+    name: dataclasses.replace(config, d_state=2, lr=3e-3, positions=False)
+    for name, config in _variants(fashion_mnist=_FASHION, stamps=_STAMPS).items()
 }  # what the rows in data/results/hypothesis_1_untuned.csv are of

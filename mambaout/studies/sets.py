@@ -8,17 +8,18 @@ image.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 
-from mambaout.datasets import fashion_mnist
+from mambaout.datasets import clutter, fashion_mnist
 from mambaout.datasets.stamps import stamps
 
 Part = Literal["test", "validation"]
 Images = tuple[torch.Tensor, torch.Tensor]  # (N, C, H, W) or (N, H, W) uint8, and labels (N,)
 
 VALIDATION = 10_000  # of Fashion-MNIST's 60,000 training images
+CLUTTER = 50_000  # items to train on, in clutter
 SCORED = 2_000  # composed images of a validation or test part
 
 
@@ -62,9 +63,50 @@ def _stamps(images: int, epochs: int, seed: int, part: Part) -> tuple[Sequence[I
     return [(made.images, made.labels) for made in train], (scored.images, scored.labels)
 
 
+@dataclass(frozen=True)
+class ClutterEpochs(Sequence[Images]):
+    """Images composed when their epoch begins, since all epochs together would fill the memory.
+
+    Attributes:
+        images, epochs: how many; each epoch goes on with the next items, until all have been shown.
+        seed: of the order of the items, and, with the epoch, of how they are shown.
+        level: see :data:`mambaout.datasets.clutter.LEVELS`.
+    """
+
+    images: int
+    epochs: int
+    seed: int
+    level: str = "mild"
+
+    def __len__(self) -> int:
+        return self.epochs
+
+    @overload
+    def __getitem__(self, index: int) -> Images: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Images]: ...
+
+    def __getitem__(self, index: int | slice) -> Images | Sequence[Images]:
+        if isinstance(index, slice):
+            return [self[epoch] for epoch in range(*index.indices(self.epochs))]
+        epoch = range(self.epochs)[index]
+        order = torch.randperm(CLUTTER, generator=torch.Generator().manual_seed(self.seed))
+        chosen = order[torch.arange(epoch * self.images, (epoch + 1) * self.images) % CLUTTER]
+        made = clutter("train", chosen, level=self.level, seed=(self.seed << 20) + epoch)
+        return made.images, made.labels
+
+
+def _clutter(images: int, epochs: int, seed: int, part: Part) -> tuple[Sequence[Images], Images]:
+    """Composed anew for every epoch; the parts to score are the same for all seeds."""
+    scored = clutter("val" if part == "validation" else "test")
+    return ClutterEpochs(images, epochs, seed), (scored.images, scored.labels)
+
+
 SETS: Mapping[str, ImageSet] = {
     "fashion_mnist": ImageSet(1, 28, 10, mirrored=True, draw=_fashion_mnist),
     "stamps": ImageSet(3, 64, 10, mirrored=False, draw=_stamps),
+    "clutter": ImageSet(3, 64, 10, mirrored=False, draw=_clutter),
 }
 
 

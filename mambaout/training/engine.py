@@ -311,7 +311,7 @@ class Training:
     def _about(self) -> dict[str, str]:
         """What the recipe does not tell: the shape of a model that it names, and whether the data were others."""
         about = {} if self.own_data else {"data": "given"}
-        config = getattr(self.model, "config", None)
+        config = getattr(self.model, "cfg", None)
         if not self.own_model or config is None:
             return about
         return about | {"num_classes": str(config.num_classes), "in_chans": str(config.in_chans)}

@@ -5,7 +5,6 @@ says where. It changes the result by rounding, and by which paths are dropped: e
 its own.
 """
 
-import ast
 import dataclasses
 import json
 import os
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
+
+from mambaout.models.common import parse_settings
 
 # Table 5 of the paper; Kobe's comes from the authors' scripts.
 DROP_PATH = {
@@ -64,16 +65,7 @@ class Model:
     def options(self) -> dict[str, Any]:
         """The keyword arguments for :func:`mambaout.create_model`."""
         rate = DROP_PATH.get(self.name, 0.0) if self.drop_path_rate is None else self.drop_path_rate
-        options: dict[str, Any] = {"drop_path_rate": rate}
-        for setting in self.settings:
-            key, equals, value = setting.partition("=")
-            if not equals:
-                raise ValueError(f"a model's setting is written name=value, such as dims=(48,96); got {setting!r}")
-            try:
-                options[key.strip()] = ast.literal_eval(value)
-            except (ValueError, SyntaxError):  # a bare word, such as token_mixer=mamba
-                options[key.strip()] = value.strip()
-        return options
+        return {"drop_path_rate": rate} | parse_settings(self.settings)
 
 
 @dataclass(frozen=True)
@@ -81,10 +73,11 @@ class Data:
     """What it learns from.
 
     Attributes:
-        name: fashion_mnist or stamps, which the book carries, or folder.
+        name: fashion_mnist, clutter or stamps, which the book carries, or folder.
         folder: for "folder": where train/CLASS/*.jpg and val/CLASS/*.jpg lie, as in ImageNet.
-        image_size: height and width, of a folder's crops in training and evaluation (224 by default) or of the stamps
-            (64 by default).
+        image_size: height and width, of a folder's crops in training and evaluation (224 by default) or of clutter and
+            stamps (64 by default).
+        level: for "clutter": how hard; see `mambaout.datasets.clutter.LEVELS`.
         division: for "stamps": which cut-outs are held back for the test; see `mambaout.datasets.stamps.divide`.
         subset: learn from that many images only, a fixed random choice. All by default.
         holdout: keep that many training images out of the training, and evaluate on them instead of the test images.
@@ -93,6 +86,7 @@ class Data:
     name: str = "folder"
     folder: Path | None = None
     image_size: int | None = None
+    level: str = "mild"
     division: int = 0
     subset: int | None = None
     holdout: int = 0
@@ -245,6 +239,17 @@ RECIPES: dict[str, Recipe] = {
         ema=0.999,
         clip_norm=1.0,
     ),
+    "clutter": Recipe(
+        model=Model("mambaout_atto64", drop_path_rate=0.1),
+        data=Data("clutter"),
+        augment=Augment(flip=0, erase=0),
+        epochs=10,
+        batch_size=128,
+        lr=2e-3,
+        lr_batch=128,
+        warmup_epochs=1,
+        clip_norm=1.0,
+    ),
     "stamps": Recipe(
         model=Model("mambaout_atto64", drop_path_rate=0.1),
         data=Data("stamps"),
@@ -262,6 +267,7 @@ RECIPES: dict[str, Recipe] = {
 DESCRIPTIONS = {
     "imagenet": "The paper's: 300 epochs of ImageNet at batch 4096, AdamW 4e-3 (Table 5).",
     "fashion_mnist": "28 x 28 grey clothes, 40 epochs, for the CPU (--precision bf16 where it is fast).",
+    "clutter": "64 x 64 items of Fashion-MNIST over photographs, shown anew each epoch.",
     "stamps": "64 x 64 coloured cut-outs over photographs, composed anew each epoch.",
 }
 

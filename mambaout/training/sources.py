@@ -121,6 +121,48 @@ def _stamps(
     return made.images, made.labels
 
 
+@dataclass(frozen=True)
+class ClutterSource:
+    """Fashion-MNIST's items over photographs, shown anew in each epoch; a :class:`Source`.
+
+    Attributes:
+        size: height and width.
+        level: how hard, see `mambaout.datasets.clutter.LEVELS`.
+        count, test_count: images of an epoch, and of the test, the first of each split.
+    """
+
+    size: int = 64
+    level: str = "mild"
+    count: int = 50_000
+    test_count: int = 10_000
+    fresh: bool = True
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Ten names."""
+        from mambaout.datasets.fashion_mnist import CLASSES
+
+        return CLASSES
+
+    def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        return _clutter("train", self.count, self.size, self.level, generator(seed, "clutter", epoch).initial_seed())
+
+    def test(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :class:`Source`."""
+        return _clutter("test", self.test_count, self.size, self.level, 0)
+
+
+@lru_cache(maxsize=2)  # an epoch's and the test's
+def _clutter(
+    split: Literal["train", "test"], count: int, size: int, level: str, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from mambaout.datasets import clutter
+
+    made = clutter(split, range(count), level=level, size=size, seed=seed)
+    return made.images, made.labels
+
+
 def _fashion_mnist(data: Data) -> Source:
     from mambaout.datasets import fashion_mnist
 
@@ -129,6 +171,7 @@ def _fashion_mnist(data: Data) -> Source:
 
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
+    "clutter": lambda data: ClutterSource(data.image_size or 64, data.level),
     "fashion_mnist": _fashion_mnist,
     "stamps": lambda data: StampSource(data.image_size or 64, data.division),
 }

@@ -90,6 +90,8 @@ def test_reduced_models_know_their_stages() -> None:
     reduced = Features(models.mambaout(), out_indices=[1, 0])
     assert theoretical_receptive_field(reduced, 0) == theoretical_receptive_field(model, 1)
     assert theoretical_receptive_field(reduced, -1) == theoretical_receptive_field(model, 0)
+    tokens = Features(models.vit("causal_attention"), out_indices=[0])
+    assert len(theoretical_receptive_field(tokens).steps) == 2  # the patches, and one of two blocks
 
 
 def test_global_pooling_lies_in_the_middle() -> None:

@@ -70,25 +70,38 @@ def results(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     return [t.detach() for t in outputs + gradients]
 
 
-def test_every_number_of_threads_gives_the_same_bits(inputs: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture(params=["PyTorch's threads", "Python's threads"])
+def pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the shares run; every share counts as worth a thread."""
     monkeypatch.setattr("mambaout.kernels.scan_numba.LEAST", 1)
+    if request.param == "Python's threads":
+        monkeypatch.setattr(threads, "_openmp", lambda: None)
+    elif threads._openmp() is None:
+        pytest.skip("this PyTorch has another OpenMP library than GNU's; the other case runs")
+    return request.param
+
+
+def test_every_number_of_threads_gives_the_same_bits(
+    pool: str, inputs: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+):
     before, used = torch.get_num_threads(), []
-    submit = threads._submit
-    monkeypatch.setattr(threads, "_submit", lambda *arguments: used.append(1) or submit(*arguments))
+    name = "_on_python_threads" if pool == "Python's threads" else "_on_openmp_threads"
+    run_shares = getattr(threads, name)
+    monkeypatch.setattr(threads, name, lambda work, shares: used.append(len(shares)) or run_shares(work, shares))
     try:
         found = []
         for count in (1, 2, 5):
             torch.set_num_threads(count)
             used.clear()
             found.append(results(inputs))
-            assert len(used) == 2 * (count - 1)  # forward and backward; one share is the caller's
+            assert used == ([] if count == 1 else [count, count])  # forward and backward
     finally:
         torch.set_num_threads(before)
     for others in found[1:]:
         assert all(map(torch.equal, found[0], others))
 
 
-def test_an_error_in_a_share_reaches_the_caller():
+def test_an_error_in_a_share_reaches_the_caller(pool: str):
     def work(thread: int, first: int, stop: int) -> None:
         if thread:
             raise ZeroDivisionError
@@ -102,10 +115,7 @@ def test_an_error_in_a_share_reaches_the_caller():
         torch.set_num_threads(before)
 
 
-def test_two_threads_may_call_it_while_a_third_runs_torch(
-    inputs: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("mambaout.kernels.scan_numba.LEAST", 1)
+def test_two_threads_may_call_it_while_a_third_runs_torch(pool: str, inputs: list[torch.Tensor]):
     expected, wrong, stop = results(inputs), [], threading.Event()
 
     def scan_often() -> None:
@@ -135,10 +145,7 @@ def _scan_elsewhere(queue: "multiprocessing.Queue[list[list[float]]]") -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_it_works_in_another_process(
-    method: str, inputs: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("mambaout.kernels.scan_numba.LEAST", 1)
+def test_it_works_in_another_process(method: str, pool: str, inputs: list[torch.Tensor]):
     expected = [t.flatten().tolist() for t in results(inputs)]  # the pool of this process has threads now
     context = multiprocessing.get_context(method)
     queue = context.Queue()

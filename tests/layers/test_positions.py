@@ -30,10 +30,10 @@ def test_with_positions_attention_knows_where_a_token_is() -> None:
         shape = {"depths": (1,), "dims": (16,), "stem_stride": 1, "kernel_size": 1, "token_mixer": "attention"}
         models[positions] = create_model("mambaout_zepto", **shape, head_dim=8, positions=positions).eval()
     weights = [model.state_dict() for model in models.values()]
-    assert weights[0].keys() == weights[1].keys() and models[True].config.positions
+    assert weights[0].keys() == weights[1].keys() and models[True].cfg.positions
     image = torch.zeros(1, 1, 12, 12)
     for positions, model in models.items():
         inner = model.forward_features(image)[0, 3:-3, 3:-3].flatten(0, 1)  # beyond the padding of the stem
         assert ((inner - inner[0]).abs().amax() > 1e-3) == positions
-        (only,) = model.forward_intermediates(image)
+        (only,) = model.forward_intermediates(image, intermediates_only=True)
         torch.testing.assert_close(only.permute(0, 2, 3, 1), model.forward_features(image))

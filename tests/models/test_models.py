@@ -10,8 +10,10 @@ import mambaout
 from mambaout.models.registry import MODELS
 from mambaout.models.weights import RELEASED
 
-SETTINGS = {name: {} if name not in RELEASED else {"depths": (1, 1, 2, 1)} for name in MODELS}
-MAMBAOUTS = mambaout.list_models("mambaout_*")
+SMALLER = {"depths": (1, 1, 2, 1)}
+VARIANTS = mambaout.list_models("*_rw")
+SETTINGS = {name: SMALLER if name in (*RELEASED, *VARIANTS) else {} for name in MODELS}
+MAMBAOUTS = mambaout.list_models("mambaout_*", exclude_filters="*_rw")
 
 
 def randomised(model):
@@ -22,10 +24,12 @@ def randomised(model):
     return model.eval()
 
 
-@pytest.mark.parametrize("name", RELEASED)
-def test_logits_equal_timms(name):
-    theirs = randomised(timm.create_model(name))
-    ours = mambaout.load_weights(mambaout.create_model(name).eval(), theirs.state_dict())
+@pytest.mark.parametrize(
+    ("name", "settings"), [*((name, {}) for name in RELEASED), *((name, SMALLER) for name in VARIANTS)]
+)
+def test_logits_equal_timms(name, settings):
+    theirs = randomised(timm.create_model(name, **settings))
+    ours = mambaout.load_weights(mambaout.create_model(name, **settings).eval(), theirs.state_dict())
     for size in ((224, 224), (97, 131)):
         x = torch.randn(1, 3, *size)
         with torch.no_grad():
@@ -59,7 +63,7 @@ def test_feature_maps_equal_timms():
                     for y, info in zip(expected, theirs.feature_info, strict=True)]  # fmt: skip
         for a, b in zip(features(x), (expected[1], expected[3]), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    assert [info["reduction"] for info in features.feature_info] == [8, 32]
+    assert features.feature_info.reduction() == [8, 32]
 
 
 def test_vit_equals_timms():
@@ -86,7 +90,7 @@ def test_conventions(name):
         torch.testing.assert_close(model(x), features)
         model.reset_classifier(3)
         assert model(x).shape == (2, 3)
-        maps = model.forward_intermediates(x)
+        maps = model.forward_intermediates(x, intermediates_only=True)
         assert [m.shape[1] for m in maps] == [info["num_chs"] for info in model.feature_info]
         for m, info in zip(maps, model.feature_info, strict=True):
             assert m.shape[2:] == tuple(-(-side // info["reduction"]) for side in x.shape[2:])
@@ -128,8 +132,9 @@ def test_a_scan_changes_the_order_of_the_ssm_and_nothing_else(scan):
 
 
 def test_visual_mambas_are_hierarchical_and_isotropic():
+    x = torch.randn(1, 1, 28, 28)
     maps = {
-        name: [tuple(m.shape[1:]) for m in mambaout.create_model(name).forward_intermediates(torch.randn(1, 1, 28, 28))]
+        name: [tuple(m.shape[1:]) for m in mambaout.create_model(name).forward_intermediates(x)[1]]
         for name in mambaout.list_models("visual_mamba_*")
     }
     assert maps == {

@@ -6,11 +6,16 @@ import torch
 import mambaout
 
 
-@pytest.mark.parametrize("token_mixer", ["gated_cnn", "mamba"])
+@pytest.mark.parametrize(
+    ("name", "token_mixer"),
+    [("mambaout_zepto", "gated_cnn"), ("mambaout_zepto", "mamba"), ("mambaout_base_wide_rw", "gated_cnn")],
+)
 @pytest.mark.parametrize("multiple", [8, 64])
-def test_padding_leaves_the_outputs_equal(token_mixer, multiple):
+def test_padding_leaves_the_outputs_equal(name, token_mixer, multiple):
     torch.manual_seed(0)
-    model = mambaout.create_model("mambaout_zepto", dims=(20, 35), token_mixer=token_mixer, drop_path_rate=0.3)
+    model = mambaout.create_model(
+        name, dims=(20, 35), depths=(1, 3), in_chans=1, token_mixer=token_mixer, drop_path_rate=0.3
+    )
     for p in model.parameters():
         p.data += 0.05 * torch.randn_like(p)
     before = {name: p.clone() for name, p in model.state_dict().items()}

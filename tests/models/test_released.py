@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save
 
@@ -15,6 +16,7 @@ from mambaout.commands import doctor
 from mambaout.files import transfer
 from mambaout.files.download import checkpoint_path
 from mambaout.models import released, to_timm, weights
+from mambaout.models.pretrained import URLS
 from mambaout.models.registry import MODELS, MambaOutConfig
 
 NAME = "mambaout_femto"
@@ -53,8 +55,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-unt
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/timm/x/resolve/main/model.safetensors"
-        for module in (released, weights):
-            monkeypatch.setattr(module, "RELEASED", {NAME: address})
+        for known, name in ((URLS, NAME), (URLS, f"{NAME}.in1k"), (weights.RELEASED, NAME)):
+            monkeypatch.setitem(known, name, address)
         yield handler
         server.shutdown()
 
@@ -65,7 +67,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def path() -> Path:
-    return checkpoint_path(released.RELEASED[NAME])
+    return checkpoint_path(URLS[NAME])
 
 
 def test_a_good_file_is_kept_recorded_and_loaded(hub) -> None:  # type: ignore[no-untyped-def]
@@ -169,7 +171,8 @@ def test_a_file_put_there_by_hand_is_verified_by_its_structure(hub) -> None:  # 
         mambaout.create_model(NAME, pretrained=True)
 
 
-def test_sizes_of_the_released_files_follow_from_the_models() -> None:
-    for name in weights.RELEASED:
-        expected = released.expected_tensors(name)
-        assert expected["stem.conv1.weight"][1:] == (3, 3, 3) and expected["head.fc.bias"] == (1000,)
+@pytest.mark.parametrize("name", [name for name in URLS if "." in name])
+def test_what_a_released_file_should_hold_is_what_timm_s_model_holds(name: str) -> None:
+    with torch.device("meta"):
+        theirs = timm.create_model(name).state_dict()
+    assert released.expected_tensors(name) == {key: tensor.shape for key, tensor in theirs.items()}

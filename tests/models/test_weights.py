@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import mambaout
 from mambaout.files import download
-from mambaout.models import from_authors, from_timm, to_timm, weights
+from mambaout.models import from_authors, from_timm, pretrained, to_timm
 
 DEPTHS = {"depths": (1, 1, 2, 1)}
 
@@ -190,7 +190,7 @@ def test_pretrained_fits_the_released_weights_to_the_task(tmp_path, hub, monkeyp
     save_file(source.state_dict(), tmp_path / "m.safetensors")
     content = (tmp_path / "m.safetensors").read_bytes()
     server = Server(content, hashlib.sha256(content).hexdigest())
-    monkeypatch.setitem(weights.RELEASED, "mambaout_femto", server.url)
+    monkeypatch.setitem(pretrained.URLS, "mambaout_femto.in1k", server.url)
     x = torch.randn(1, 3, 64, 64)
     grey = torch.randn(1, 1, 64, 64)
     with torch.no_grad():

@@ -119,7 +119,7 @@ def test_the_interval_covers_the_true_difference_under_the_rule(spread: float) -
 def test_stopping_when_the_usual_interval_is_narrow_covers_too_seldom() -> None:
     """Why the rule is another one: seeds are added until the usual interval, of all of them, is narrow enough."""
     covered = []
-    for row in np.random.default_rng(0).normal(0.0, 0.6, (2000, 20)):
+    for row in np.random.default_rng(0).normal(0.0, 0.6, (800, 20)):
         n = next((n for n in range(5, 20) if np.diff([(i := mean_interval(row[:n])).low, i.high]) < 0.6), 20)
         covered.append(0.0 in mean_interval(row[:n]))
     assert np.mean(covered) < 0.94

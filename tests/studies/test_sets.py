@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from mambaout.datasets import fashion_mnist
+from mambaout.datasets import clutter, fashion_mnist
 from mambaout.datasets.stamps import CLASSES, divide, reserved, stamps
 from mambaout.studies import causal_vit, hypothesis_1, receptive_vits, sets
-from mambaout.studies.sets import SETS, load
+from mambaout.studies.sets import SETS, ClutterEpochs, load
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +63,19 @@ def test_the_reserve_belongs_to_no_division(division: int) -> None:
         assert labels.bincount().tolist() == [60] * len(CLASSES)
 
 
+def test_clutter_shows_every_item_before_any_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sets, "CLUTTER", 30)
+    epochs = ClutterEpochs(20, 3, seed=0)
+    first, second, third = epochs
+    whole = clutter("train", range(30)).labels
+    assert len(epochs) == 3 and first[0].shape == (20, 3, 64, 64)
+    labels = torch.cat([first[1], second[1], third[1]])
+    assert torch.equal(labels[:30], labels[30:]) and torch.equal(labels[:30].bincount(), whole.bincount())
+    assert not pictures(first[0]) & pictures(third[0]), "shown otherwise in another epoch"
+    assert torch.equal(epochs[-1][0], third[0]) and torch.equal(epochs[1:][0][0], second[0])
+    assert not torch.equal(ClutterEpochs(20, 3, seed=1)[0][0], first[0])
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_what_a_set_says_of_itself(name: str) -> None:
     (train,), (images, labels) = load(name, 20, 1, 0, "validation")
@@ -76,7 +89,7 @@ def test_what_a_set_says_of_itself(name: str) -> None:
 def test_tuning_loads_no_test_image(study, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(sets, "SCORED", 40)
     monkeypatch.setattr(sets, "VALIDATION", 40)
-    for source in ("fashion_mnist", "stamps"):
+    for source in ("clutter", "fashion_mnist", "stamps"):
         original = getattr(sets, source)
 
         def watched(split: str, *arguments: object, original=original, **options: object) -> object:  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from mambaout.models import create_model
 from mambaout.training import Augment, Data, Tensors
 from mambaout.training.batches import FolderBatches, MemoryBatches, Order, Preparation, Share
 from mambaout.training.photos import training_transform
-from mambaout.training.sources import Held, StampSource, image_folder, source
+from mambaout.training.sources import ClutterSource, Held, StampSource, image_folder, source
 
 CPU = torch.device("cpu")
 PREPARE = Preparation((0.5,), (0.25,), 4)
@@ -147,6 +147,11 @@ def test_the_books_sets():
     assert torch.equal(first, StampSource(size=32, count=40, test_count=20).train(0, 0)[0])
     assert len(stamps.test()[1]) == 20 and len(stamps.classes) == 10
     assert source(Data("stamps", image_size=96)).size == 96
+    clutter = ClutterSource(size=32, count=40, test_count=20)
+    first, second = (clutter.train(0, epoch) for epoch in (0, 1))
+    assert first[0].shape == (40, 3, 32, 32) and torch.equal(first[1], second[1]) and clutter.fresh
+    assert not torch.equal(first[0], second[0]) and len(clutter.test()[1]) == 20 and len(clutter.classes) == 10
+    assert source(Data("clutter", image_size=96, level="hard")) == ClutterSource(96, "hard")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_drop_path_is_the_papers():
 def test_settings_of_the_model():
     options = Model("mambaout_zepto", settings=("dims=(8, 16)", "token_mixer=mamba")).options()
     assert options == {"drop_path_rate": 0.0, "dims": (8, 16), "token_mixer": "mamba"}
-    assert mambaout.create_model("mambaout_zepto", **options).config.dims == (8, 16)
+    assert mambaout.create_model("mambaout_zepto", **options).cfg.dims == (8, 16)
     with pytest.raises(ValueError, match="written name=value"):
         Model(settings=("dims",)).options()
 
