@@ -25,7 +25,10 @@ from mambaout.studies.measure import medians
 
 BATCH, DIM, STATE = 2, 384, 16
 LENGTHS = (784, 3136)  # 28 x 28 and 56 x 56 tokens
-TARGETS = {"forward": 5.0, "forward+backward": 3.0, "memory": 4.0}
+TARGETS = {"forward": 25.0, "forward+backward": 20.0, "memory": 20.0}
+# What the studies run (B, L, D, N), beside the form without numba.
+SMALL = ((64, 49, 32, 2), (32, 256, 32, 2), (8, 4096, 48, 8))
+SMALL_TARGETS = {"forward": 3.0, "forward+backward": 2.5}
 
 Scan = Callable[..., Any]
 
@@ -57,21 +60,21 @@ def chunked_scan(*inputs: Tensor) -> Tensor:
 SCANS: dict[str, Scan] = {"ours": selective_scan, "mambapy": mambapy_scan}
 
 
-def make_inputs(batch: int, length: int, device: str) -> list[Tensor]:
+def make_inputs(batch: int, length: int, device: str, dim: int = DIM, state: int = STATE) -> list[Tensor]:
     """Inputs as a freshly initialised Mamba block sees them: A = -(1..N), delta between 0.001 and 0.1."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    delta = 0.001 * 100 ** torch.rand(batch, length, DIM, generator=generator)
-    A = -torch.arange(1.0, STATE + 1).repeat(DIM, 1)
+    delta = 0.001 * 100 ** torch.rand(batch, length, dim, generator=generator)
+    A = -torch.arange(1.0, state + 1).repeat(dim, 1)
     inputs = [
-        normal(batch, length, DIM),
+        normal(batch, length, dim),
         delta,
         A,
-        *(normal(batch, length, STATE) for _ in "BC"),
-        torch.ones(DIM),
+        *(normal(batch, length, state) for _ in "BC"),
+        torch.ones(dim),
     ]
     return [t.to(device).requires_grad_() for t in inputs]
 
@@ -99,12 +102,12 @@ def time_row(
     target: float | None,
 ) -> dict[str, object]:
     """One row: milliseconds of ours and of the peer; ratio > 1 means that ours is faster."""
-    batch, length, _ = inputs[0].shape
+    (batch, length, dim), state = inputs[0].shape, inputs[2].shape[1]
     device = inputs[0].device.type
     ours_s, peer_s = medians([lambda: WORK[work](ours, inputs), lambda: WORK[work](peer, inputs)], device, repeats)
     return {
         "name": f"selective_scan {work}, against {peer_name}",
-        "case": f"B {batch}, L {length}, D {DIM}, N {STATE}",
+        "case": f"B {batch}, L {length}, D {dim}, N {state}",
         "device": device,
         "ours": 1e3 * ours_s,
         "peer": 1e3 * peer_s,
@@ -183,6 +186,10 @@ def run(quick: bool = False) -> list[dict[str, object]]:
                 reference = selective_scan_reference
                 rows.append(time_row(work, "the reference", selective_scan, reference, inputs, repeats, None))
                 rows.append(time_row(work, "associative_scan", selective_scan, torch_scan, inputs, repeats, None))
+    for batch, length, dim, state in SMALL[:1] if quick else SMALL:
+        inputs = make_inputs(batch, length, "cpu", dim, state)
+        for work, target in SMALL_TARGETS.items():
+            rows.append(time_row(work, "the form without numba", selective_scan, chunked_scan, inputs, 15, target))
     if torch.cuda.is_available():
         for batch, length in ((BATCH, LENGTHS[0]), (BATCH, LENGTHS[1]), (64, LENGTHS[0])):
             inputs = make_inputs(batch, length, "cuda")

@@ -149,7 +149,7 @@ def clutter(
     split: Split,
     indices: Sequence[int] | Tensor | None = None,
     *,
-    level: str | Level = "mild",
+    level: str | Level = "easy",
     size: int = 64,
     seed: int = 0,
 ) -> Clutter:

@@ -71,11 +71,11 @@ BLOCKS: dict[str, Callable[[int, MambaOutConfig], GatedCNNBlock]] = {
 
 def replace_blocks(model: MambaOut, name: str) -> None:
     """Put new blocks of :data:`BLOCKS` into a model, in place."""
-    for dim, stage in zip(model.config.dims, model.stages, strict=True):
+    for dim, stage in zip(model.cfg.dims, model.stages, strict=True):
         blocks = stage.get_submodule("blocks")
         assert isinstance(blocks, nn.Sequential)
         for i in range(len(blocks)):
-            blocks[i] = BLOCKS[name](dim, model.config)
+            blocks[i] = BLOCKS[name](dim, model.cfg)
 
 
 def extra_parameters(name: str, config: MambaOutConfig) -> int:

@@ -49,7 +49,7 @@ class PilotConfig(ShortTraining):
         token_mixer, kernel_size: see :class:`~mambaout.models.MambaOutConfig`.
     """
 
-    level: str = "mild"
+    level: str = "easy"
     token_mixer: str = "gated_cnn"
     kernel_size: int = 7
     images: int = 16_000

@@ -76,7 +76,7 @@ class ClutterEpochs(Sequence[Images]):
     images: int
     epochs: int
     seed: int
-    level: str = "mild"
+    level: str = "easy"
 
     def __len__(self) -> int:
         return self.epochs

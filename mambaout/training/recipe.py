@@ -86,7 +86,7 @@ class Data:
     name: str = "folder"
     folder: Path | None = None
     image_size: int | None = None
-    level: str = "mild"
+    level: str = "easy"
     division: int = 0
     subset: int | None = None
     holdout: int = 0

@@ -132,7 +132,7 @@ class ClutterSource:
     """
 
     size: int = 64
-    level: str = "mild"
+    level: str = "easy"
     count: int = 50_000
     test_count: int = 10_000
     fresh: bool = True

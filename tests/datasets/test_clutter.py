@@ -177,7 +177,7 @@ def test_levels_change_what_they_name() -> None:
     ("arguments", "error", "message"),
     [
         ({"split": "all"}, ValueError, '"train", "val" or "test", got \'all\''),
-        ({"level": "easy"}, ValueError, "no level 'easy'; there are mild"),
+        ({"level": "dull"}, ValueError, "no level 'dull'; there are easy"),
         ({"level": "scene"}, ValueError, "3 to 8 items has no label: use dense or scene"),
         ({"size": 15}, ValueError, "between 16 and 256 pixels, got 15"),
         ({"size": 300}, ValueError, "got 300"),

@@ -64,7 +64,7 @@ def test_variants_differ_in_the_mixer_and_its_width_alone(data: str) -> None:
 def test_what_the_larger_and_the_longer_arms_have_more_of() -> None:
     arms = ("gated_cnn", "conv_wide", "conv_longer")
     plain, wide, longer = (STUDY.variants[f"fashion_mnist/{arm}"] for arm in arms)
-    assert wide.dims == tuple(5 * dim // 4 for dim in plain.dims) and fresh(wide).config.dims == wide.dims
+    assert wide.dims == tuple(5 * dim // 4 for dim in plain.dims) and fresh(wide).cfg.dims == wide.dims
     assert dataclasses.replace(longer, epochs=plain.epochs) == plain and longer.epochs > plain.epochs
     cut, uncut = (model_config(STUDY.variants[f"fashion_mnist/{arm}"]) for arm in ("ssm_raster", "ssm_uncut"))
     assert dataclasses.replace(cut, expansion_ratio=8 / 3) == uncut and cut.expansion_ratio < 8 / 3
