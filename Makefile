@@ -10,16 +10,16 @@ PORT   ?= 8000
 book serve test: export GOMP_SPINCOUNT := 10000
 
 .DEFAULT_GOAL := help
-.PHONY: help book serve test check bench repository clean
+.PHONY: help book serve test test-versions check bench repository clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)' || { \
 	  echo "This needs Python 3.11 or later with venv (on Debian: apt-get install python3-venv)." >&2; exit 1; }
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirement requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -31,6 +31,11 @@ serve: book ## serve the book on localhost (PORT=8000)
 
 test: check book ## check the code, build the book, run the whole test suite
 	$(BIN)/python -m pytest
+
+test-versions: $(READY) ## run the fast tests with the oldest, Colab's and the newest versions
+	$(BIN)/python tools/versions.py oldest --tests
+	$(BIN)/python tools/versions.py colab --tests
+	$(BIN)/python tools/versions.py newest --tests
 
 check: $(READY) ## lint, types, and no outputs in notebooks
 	$(BIN)/ruff check .

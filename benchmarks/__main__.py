@@ -49,7 +49,7 @@ def main() -> None:
         RESULTS.mkdir(exist_ok=True)
         name = "cuda" if torch.cuda.is_available() else "cpu"
         (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-        (RESULTS / f"{name}.md").write_text(table)
+        (RESULTS / f"{name}.md").write_text(table, "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The command line, `mambaout`: one sub-command a task."""
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +97,6 @@ def train(
     recipe: Annotated[Chosen, tyro.conf.arg(name="")],
     out: Path,
     machine: Annotated[Machine, tyro.conf.arg(name="")] = MACHINE,
-    threads: int | None = None,
 ) -> int:
     """Train a model by a recipe, or go on where a run stopped.
 
@@ -117,11 +117,10 @@ def train(
         recipe: what to do.
         out: folder for checkpoints, metrics.csv, TensorBoard logs and the weights.
         machine: where to do it.
-        threads: threads of the CPU; all cores by default.
     """
     from mambaout.commands.train import run_training
 
-    run_training(recipe, machine, out, threads)
+    run_training(recipe, machine, out)
     return 0
 
 
@@ -250,6 +249,9 @@ def embed(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit code; `args` are those of the process by default."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows ASCII alone gets question marks, not an error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return app.cli(
             prog="mambaout",

@@ -11,7 +11,7 @@ from mambaout.cli import main
 from mambaout.commands import doctor
 from mambaout.commands import fetch as fetching
 from mambaout.files import data as files
-from mambaout.files import download
+from mambaout.models import WeightsError, released
 
 ENTRY = files.Entry(
     "paper/x.csv", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", None
@@ -135,16 +135,6 @@ def test_doctor_compares_versions_with_the_floors(
     assert cure in capsys.readouterr().out
 
 
-def test_doctor_finds_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "weights.safetensors"
-    path.touch()
-    monkeypatch.setattr(
-        download, "checkpoint_path", lambda url: path if "femto" in url else tmp_path / "none"
-    )
-    found = {finding.name: finding.found for finding in doctor._weights()}
-    assert found["mambaout_femto"] == str(path) and found["mambaout_tiny"] == "not downloaded"
-
-
 # fetch
 
 
@@ -192,14 +182,14 @@ def test_fetch_selects_folders_and_files() -> None:
 def test_fetch_weights(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = []
 
-    def fake(url: str) -> Path:
-        asked.append(url)
-        if "tiny" in url:
-            raise download.DownloadError("could not download it")
+    def fake(name: str, *, replace: bool) -> Path:
+        asked.append(name)
+        if name == "mambaout_tiny":
+            raise WeightsError("could not be downloaded")
         return Path("weights")
 
-    monkeypatch.setattr(download, "fetch_checkpoint", fake)
+    monkeypatch.setattr(released, "fetch_released", fake)
     assert main(["fetch", "--released-weights", "mambaout_femto"]) == 0
     assert main(["fetch", "--released-weights", "mambaout_femto", "--released-weights", "mambaout_tiny"]) == 1
-    assert [url.split("/")[4] for url in asked] == ["mambaout_femto.in1k"] * 2 + ["mambaout_tiny.in1k"]
-    assert "mambaout_tiny: could not download it" in capsys.readouterr().err
+    assert asked == ["mambaout_femto"] * 2 + ["mambaout_tiny"]
+    assert "mambaout_tiny: could not be downloaded" in capsys.readouterr().err

@@ -94,6 +94,13 @@ class TestFiles:
             assert re.fullmatch(rf"{COLAB}/github/{owner_and_name}/blob/(main|colab)/{notebook}", colab[0])
 
 
+def test_the_site_carries_the_licences_of_the_libraries_in_it() -> None:
+    static = HTML / "_static"
+    onnxruntime = [f"parcels/onnxruntime/{name}" for name in ("LICENSE", "ThirdPartyNotices.txt.gz")]
+    for licence in ("lib/mathjax/LICENSE", *onnxruntime):
+        assert (static / licence).is_file(), licence
+
+
 def test_the_ledger_has_a_row_for_every_claim() -> None:
     rows = soup("book/index.html").select(".claims-table tbody tr")
     assert [row["id"] for row in rows] == [f"claim-{claim.id}" for claim in claims.load()]

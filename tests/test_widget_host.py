@@ -151,6 +151,16 @@ def test_only_what_a_figure_names_leaves_the_page(tmp_path: Path) -> None:
     assert json.dumps(state) == before
 
 
+def test_the_licence_of_a_library_goes_where_its_files_go(tmp_path: Path) -> None:
+    (tmp_path / "lib" / "x").mkdir(parents=True)
+    for name in ("x.bin", "LICENSE", "ThirdPartyNotices.txt.gz", "other.js"):
+        (tmp_path / "lib" / "x" / name).write_text(name)
+    buffers = [{"path": ["file"], "encoding": "base64", "data": ""}]
+    state = {"state": {"a": model(TEXT, buffers, on_demand={"file": "x/x.bin"})}}
+    assert parcels.unload(state, tmp_path / "lib", tmp_path / "parts", "parts")
+    assert {path.name for path in (tmp_path / "parts/x").iterdir()} == {"LICENSE", "ThirdPartyNotices.txt.gz"}
+
+
 def test_a_figure_reaches_the_model_it_refers_to(show: Callable[..., "Page"]) -> None:
     esm = """export default { async render({ model, el }) {
       const source = await model.widget_manager.get_model(model.get("source").slice(10));

@@ -1,6 +1,5 @@
 """The claims ledger, `data/claims.yml`: what the paper says, what we found, and where each number stands."""
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -8,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
+from mambaout.files import read
 from mambaout.files.data import DataError, data_dir, find, repository_root
 
 PATH = data_dir() / "claims.yml"
@@ -58,11 +58,8 @@ class Value:
 
     def _cell(self, row: dict[str, Any]) -> Decimal:
         wanted = {column: str(content) for column, content in row.items()}
-        with find(self.file).open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            if unknown := (wanted.keys() | {self.column}) - set(reader.fieldnames or ()):
-                raise LedgerError(f"{self.file} has no column {', '.join(sorted(unknown))}")
-            cells = [line[self.column] for line in reader if wanted.items() <= line.items()]
+        rows = read.table(find(self.file), [*wanted, self.column])
+        cells = [row[self.column] for row in rows if wanted.items() <= row.items()]
         if len(cells) != 1:
             raise LedgerError(f"{self.file} has {len(cells)} rows with {wanted}, expected one")
         try:
@@ -104,9 +101,10 @@ def load() -> list[Claim]:
         LedgerError: an entry lacks a field or has one that is not known.
         DataError: the ledger is missing.
     """
-    import yaml
-
-    entries = yaml.safe_load(find("claims.yml").read_text(encoding="utf-8"))
+    path = find("claims.yml")
+    entries = read.yaml(path)
+    if not isinstance(entries, list):
+        raise LedgerError(f"{path}: expected a list of claims, got {type(entries).__name__}")
     return [_claim(entry, f"claim {number}") for number, entry in enumerate(entries, start=1)]
 
 
@@ -182,7 +180,7 @@ def _fields(kind: type[Claim] | type[Value], entry: Any, label: str) -> dict[str
     if missing := needed - entry.keys():
         raise LedgerError(f"{label}: {', '.join(sorted(missing))} missing")
     if unknown := entry.keys() - known:
-        names = (", ".join(sorted(group)) for group in (unknown, known))
+        names = (", ".join(sorted(map(str, group))) for group in (unknown, known))
         raise LedgerError("{}: unknown field {}; known: {}".format(label, *names))
     for field in fields(kind):  # YAML reads 7.3 as a number, and 84.10 would lose its last digit
         if field.type is str and not isinstance(entry.get(field.name, ""), str):

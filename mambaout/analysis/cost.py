@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from mambaout.layers import Attention, GatedCNNBlock, MambaBlock, SelectiveSSM
 from mambaout.layers.windowed import MaskedAttention
@@ -189,3 +191,15 @@ def architecture(name: str) -> dict[str, Any]:
             }
         )
     return {"name": name, "depths": list(config.depths), "dims": list(config.dims), "layers": layers}
+
+
+@torch.no_grad()
+def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
+    """FLOPs of one call by PyTorch's own counter: of products of matrices, attention and convolutions.
+
+    Attention runs by its plain kernel meanwhile: before PyTorch 2.15 the counter took the fused one of the CPU for
+    nothing, without a word.
+    """
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        function(*arguments)
+    return counter.get_total_flops()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal, get_args
 
-from mambaout.files.data import find
+from mambaout.files.data import DataError, find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,4 +30,8 @@ def table(name: Table) -> "pd.DataFrame":
         raise ValueError(f"There is no table {name!r} of the paper; known: {', '.join(get_args(Table))}.")
     import pandas as pd
 
-    return pd.read_csv(find(f"paper/{name}.csv"))
+    path = find(f"paper/{name}.csv")
+    try:
+        return pd.read_csv(path)
+    except ValueError as error:  # pandas' errors of parsing, which name the line, and of decoding
+        raise DataError(f"{path} is no table: {' '.join(str(error).split())}.") from error

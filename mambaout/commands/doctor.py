@@ -127,12 +127,19 @@ def _data() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     from mambaout.files.download import checkpoint_path
+    from mambaout.models.released import problem
     from mambaout.models.weights import RELEASED
 
     paths = {name: checkpoint_path(url) for name, url in RELEASED.items()}
-    for name, path in paths.items():
-        yield Finding("Released weights", name, str(path) if path.is_file() else "not downloaded")
     absent = [name for name, path in paths.items() if not path.is_file()]
+    for name, path in paths.items():
+        if name in absent:
+            yield Finding("Released weights", name, "not downloaded")
+        elif wrong := problem(name):
+            cure = f"run `mambaout fetch --released-weights {name}`"
+            yield Finding("Released weights", name, wrong, cure, broken=True)
+        else:
+            yield Finding("Released weights", name, f"{path}, verified")
     if absent:
         cure = f"run `mambaout fetch --released-weights {absent[0]}`"
         yield Finding("Released weights", "optional", "only `pretrained=True` needs them", cure)

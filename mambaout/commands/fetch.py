@@ -49,7 +49,7 @@ def select(names: Sequence[str]) -> list[files.Entry]:
 
 
 def fetch_weights(names: Sequence[str]) -> list[str]:
-    """Download the released weights of these models into torch hub's folder.
+    """Download the released weights of these models into torch hub's folder; a damaged copy is replaced.
 
     Returns:
         The problems that remain, one sentence each.
@@ -57,8 +57,8 @@ def fetch_weights(names: Sequence[str]) -> list[str]:
     Raises:
         WeightsError: there are no released weights of that name. Nothing is downloaded then.
     """
-    from mambaout.files.download import DownloadError, fetch_checkpoint
     from mambaout.models.pretrained import URLS
+    from mambaout.models.released import fetch_released
     from mambaout.models.weights import WeightsError
 
     for name in names:
@@ -70,7 +70,7 @@ def fetch_weights(names: Sequence[str]) -> list[str]:
     problems = []
     for name in names:
         try:
-            print(f"{name}: {fetch_checkpoint(URLS[name])}")
-        except DownloadError as error:
+            print(f"{name}: {fetch_released(name, replace=True)}")
+        except WeightsError as error:
             problems.append(f"{name}: {error}")
     return problems

@@ -7,12 +7,8 @@ from typing import Literal
 from mambaout.training import Data, Machine, Recipe, evaluate, train
 
 
-def run_training(recipe: Recipe, machine: Machine, out: Path, threads: int | None) -> None:
+def run_training(recipe: Recipe, machine: Machine, out: Path) -> None:
     """Train, and say where the result lies."""
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
     run = train(recipe, machine, folder=out)
     if run.history and os.environ.get("RANK", "0") == "0":
         last = run.history[-1]

@@ -1,9 +1,7 @@
 """Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017): 70 000 grey images of clothes, 28 x 28, in ten classes."""
 
-import gzip
 import math
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mambaout.files import read
 from mambaout.files.data import DataError, find
 
 CLASSES = (
@@ -71,11 +70,7 @@ def read_idx(path: Path) -> Tensor:
     Raises:
         DataError: no gzip, no IDX of unsigned bytes, or more or fewer values than announced.
     """
-    try:
-        with gzip.open(path, "rb") as file:
-            content = file.read()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be decompressed ({error}): run `mambaout fetch`.") from error
+    content = read.unpack(path)
     if content[:3] != b"\x00\x00\x08" or len(content) < 4 + 4 * content[3]:
         start = content[:4].hex(" ") or "nothing"
         raise DataError(f"{path} is no IDX file of unsigned bytes: it begins with {start}.")

@@ -1,14 +1,13 @@
 """A few photographs whose licences are recorded in `data/photos/LICENSES.csv`, for looking at models."""
 
-import csv
 from difflib import get_close_matches
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mambaout.files.data import DataError, find
+from mambaout.files import read
+from mambaout.files.data import find
 
 
 def list_photos() -> list[str]:
@@ -23,14 +22,7 @@ def photo(name: str) -> Tensor:
         ValueError: unknown name.
         DataError: the file is missing, truncated or altered.
     """
-    from PIL import Image, UnidentifiedImageError
-
-    path = find(f"photos/{_record(name)['file']}")
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))  # (H, W, 3)
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{path} cannot be decoded as an image: {error}.") from error
+    pixels = read.image(find(f"photos/{_record(name)['file']}"), "RGB")  # (H, W, 3)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
@@ -45,8 +37,8 @@ def photo_credit(name: str) -> str:
 
 @cache
 def _records() -> dict[str, dict[str, str]]:
-    with find("photos/LICENSES.csv").open(encoding="utf-8", newline="") as file:
-        return {row["file"].partition(".")[0]: row for row in csv.DictReader(file)}
+    rows = read.table(find("photos/LICENSES.csv"), ("file", "title", "author", "licence", "source", "changes"))
+    return {row["file"].partition(".")[0]: row for row in rows}
 
 
 def _record(name: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ holds some of each class, and some of the photographs, back for the test, whole.
 needs cut-outs that belong to no division: the reserve, the same for all.
 """
 
-import csv
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mambaout.datasets import compose
+from mambaout.files import read
 from mambaout.files.data import DataError, find
 
 CLASSES = (
@@ -178,13 +178,17 @@ def _members(split: Split, division: int, reserve: bool) -> tuple[tuple[int, ...
 @cache
 def list_stamps() -> tuple[Stamp, ...]:
     """All cut-outs, in the order of `stamps.csv`."""
-    return tuple(Stamp(row["file"], CLASSES.index(row["class"]), row["name"]) for row in _table("stamps.csv"))
+    path = find("stamps/stamps.csv")
+    rows = read.table(path, ("file", "class", "name"))
+    if unknown := [row["class"] for row in rows if row["class"] not in CLASSES]:
+        raise DataError(f"{path} has a class {unknown[0]!r}; the classes are {', '.join(CLASSES)}.")
+    return tuple(Stamp(row["file"], CLASSES.index(row["class"]), row["name"]) for row in rows)
 
 
 @cache
 def list_backgrounds() -> tuple[str, ...]:
     """The files of all photographs, in the order of `backgrounds.csv`, which has their licences."""
-    return tuple(row["file"] for row in _table("backgrounds.csv"))
+    return tuple(row["file"] for row in read.table(find("stamps/backgrounds.csv"), ("file",)))
 
 
 def stamp(index: int) -> Tensor:
@@ -208,20 +212,8 @@ def background(index: int) -> Tensor:
 
 
 def _read(file: str, mode: str) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
-
-    path = find(f"stamps/{file}")
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert(mode))  # (H, W, 3 or 4)
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{path} cannot be decoded as an image: {error}.") from error
+    pixels = read.image(find(f"stamps/{file}"), mode)  # (H, W, 3 or 4)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _table(name: str) -> list[dict[str, str]]:
-    with find(f"stamps/{name}").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @cache

@@ -1,8 +1,7 @@
 """A book in the public domain, for reading character by character."""
 
-import lzma
-
-from mambaout.files.data import DataError, find
+from mambaout.files import read
+from mambaout.files.data import find
 
 
 def moby_dick() -> str:
@@ -14,7 +13,4 @@ def moby_dick() -> str:
         DataError: the file is missing, truncated or altered.
     """
     path = find("text/moby-dick.txt.xz")
-    try:
-        return lzma.decompress(path.read_bytes()).decode()
-    except (lzma.LZMAError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be decompressed ({error}): run `mambaout fetch`.") from error
+    return read.text(read.unpack(path), path)

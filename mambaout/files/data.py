@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import metadata
-from pathlib import Path
-from urllib.error import HTTPError, URLError
+from pathlib import Path, PurePosixPath
 
-from mambaout.files.download import digest
+from mambaout.files.transfer import DownloadError, StorageError, digest, download
 
-# Written by studies and edited by hand: inside a checkout the file itself is the truth, not the manifest.
+# Written by studies and edited by hand: inside a checkout the file itself is the truth, not the manifest. Rows that
+# studies wrote are never overwritten anywhere.
 LIVING = ("results/", "claims.yml")
+RESULTS = "results/"
 
 
 class DataError(ValueError):
@@ -74,9 +75,9 @@ def find(name: str) -> Path:
     Raises:
         DataError: the name is unknown; the file is missing, truncated or altered; or it cannot be downloaded.
     """
-    path = data_dir() / name
+    path = data_dir() / _inside(name)
     in_checkout = repository_root() is not None
-    if in_checkout and name.startswith(LIVING) and path.is_file():
+    if name.startswith(LIVING if in_checkout else RESULTS) and path.is_file():
         return path  # also when the manifest does not list it yet
     entry = _entry(name)
     if not in_checkout and not path.exists():
@@ -91,7 +92,7 @@ def check(entry: Entry) -> str | None:
     path = data_dir() / entry.name
     if not path.is_file():
         return f"{path} is missing"
-    if entry.name.startswith(LIVING) and repository_root() is not None:
+    if entry.name.startswith(RESULTS if repository_root() is None else LIVING):
         return None
     size = path.stat().st_size
     if size != entry.bytes:
@@ -107,35 +108,40 @@ def fetch(name: str, *, progress: bool = True) -> Path:
     """Download `data/<name>` from its origin or the repository, verify it, and put it in place in one step.
 
     Raises:
-        DataError: no address is known, none answers, or none has the expected bytes. An existing file stays.
+        DataError: no address is known, none answers, or none has the expected bytes; the place cannot be written to;
+            or a study's rows are there already. An existing file stays.
     """
-    import torch
-
     entry = _entry(name)
-    path = data_dir() / name
+    path = data_dir() / _inside(name)
+    if name.startswith(RESULTS) and path.exists():
+        raise DataError(f"{path} may hold the rows of a study of yours: move it away to have the book's.")
     addresses = [url for url in (entry.url, _repository_url(name)) if url]
     if not addresses:
         raise DataError(
             f"{name} has no download address, because this package does not know its repository: "
             "get the file from a clone of the repository and set MAMBAOUT_DATA to the clone's data folder."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in addresses:
         try:
-            # Writes beside the target and renames at the end; the prefix is the whole digest.
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=entry.sha256, progress=progress)
+            download(url, path, sha256=entry.sha256, size=entry.bytes, progress=progress)
             return path
-        except HTTPError as error:
-            failures.append(f"{url} answered {error.code} {error.reason}")
-        except (URLError, TimeoutError, ConnectionError) as error:
-            failures.append(f"{url} cannot be reached ({getattr(error, 'reason', error)})")
-        except RuntimeError:  # the hash differs
-            failures.append(f"{url} has other bytes than expected (SHA-256 {entry.sha256})")
+        except StorageError as error:  # another address would not help
+            raise DataError(f"{name} was not downloaded: {error}") from error
+        except DownloadError as error:
+            failures.append(str(error))
     raise DataError(
         f"{name} could not be downloaded: {'; '.join(failures)}. "
         "Check the connection, or set MAMBAOUT_DATA to the data folder of a clone of the repository."
     )
+
+
+def _inside(name: str) -> PurePosixPath:
+    """The name as a path that stays inside the folder of the data."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
+        raise DataError(f"{name!r} is no name of a data file: names are paths below the folder of the data.")
+    return path
 
 
 def _entry(name: str) -> Entry:

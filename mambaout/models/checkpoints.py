@@ -6,15 +6,19 @@ import json
 import pathlib
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
 
-from mambaout.files.download import DownloadError, fetch_checkpoint
+from mambaout.files.archive import check_archive
+from mambaout.files.download import fetch_checkpoint
+from mambaout.files.transfer import DownloadError, why
 from mambaout.models.naming import StateDict, to_ours
 
 FINISHED = "weights.safetensors"  # what a finished training leaves in its folder
@@ -84,9 +88,13 @@ def read_checkpoint(source: str | Path | Mapping[str, torch.Tensor], sha256: str
     label = str(source)
     if label.startswith(("http://", "https://")):
         try:
-            source = fetch_checkpoint(label, sha256)
+            kind = Path(urlparse(label).path).suffix
+            source = fetch_checkpoint(label, sha256, check=lambda path: _check_readable(path, kind))
         except DownloadError as error:
-            raise WeightsError(str(error)) from error
+            raise WeightsError(
+                f"{error}. Without internet, fetch the file elsewhere and pass its path to "
+                "mambaout.load_weights(model, path)"
+            ) from error
     path = file_of(Path(source))
     content, told = _read(path)
     return Checkpoint(label, to_ours(unwrapped(tensors_in(content, path))), **_about(told))
@@ -116,23 +124,31 @@ def read_state_dict(path: str | Path) -> StateDict:
     return tensors_in(content, path)
 
 
-def _read(path: Path) -> tuple[Any, Mapping[str, Any]]:
-    """What a .safetensors file or a PyTorch checkpoint holds, and where it tells about itself."""
+def _check_readable(path: Path, kind: str) -> None:
+    tensors_in(_read(path, kind)[0], path)
+
+
+def _read(path: Path, kind: str | None = None) -> tuple[Any, Mapping[str, Any]]:
+    """What a .safetensors file or a PyTorch checkpoint holds, and where it tells about itself.
+
+    ``kind`` is the suffix, where the file's own name does not have it.
+    """
     if not path.is_file():
         raise WeightsError(f"no weights at {path}")
     try:
-        if path.suffix == ".safetensors":
+        if (kind or path.suffix) == ".safetensors":
             from safetensors import safe_open
 
             with safe_open(path, "pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        if zipfile.is_zipfile(path):
+            check_archive(path)
         with torch.serialization.safe_globals(HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, str(error))) from error
     except Exception as error:  # a truncated file raises one of many types, in both libraries
-        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
-        raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({reason[0]})") from error
+        raise WeightsError(f"{path} cannot be read as weights, download or copy it again ({why(error)})") from error
     told = content if isinstance(content, Mapping) else {}
     return content, {**told, **told["about"]} if isinstance(told.get("about"), Mapping) else told
 

@@ -20,7 +20,8 @@ from mambaout.models.checkpoints import (
 from mambaout.models.common import init_weights
 from mambaout.models.features import Features
 from mambaout.models.naming import StateDict, from_authors, from_timm, naming, to_timm
-from mambaout.models.pretrained import OWN, RELEASED, TAGS
+from mambaout.models.pretrained import OWN, RELEASED, TAGS, URLS
+from mambaout.models.released import fetch_released
 
 __all__ = [
     "OWN",
@@ -45,6 +46,7 @@ def load_weights(
     *,
     sha256: str | None = None,
     adapt: bool = False,
+    finite: bool = False,
 ) -> nn.Module:
     """Load weights into a model, whichever of the three namings they are in.
 
@@ -60,6 +62,7 @@ def load_weights(
         adapt: fit the weights to the model's number of classes and of image channels, as ``pretrained=True`` does:
             another number of classes keeps the model's last layer, other channels take the trained filters summed,
             or repeated and scaled.
+        finite: refuse weights with numbers that are infinite or not a number.
 
     Returns:
         The same model.
@@ -67,11 +70,11 @@ def load_weights(
     Raises:
         WeightsError: the source cannot be read, or belongs to another architecture; the model is unchanged.
     """
-    load_checkpoint(model, read_checkpoint(source, sha256), adapt=adapt)
+    load_checkpoint(model, read_checkpoint(source, sha256), adapt=adapt, finite=finite)
     return model
 
 
-def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, *, adapt: bool = False) -> None:
+def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, *, adapt: bool = False, finite: bool = False) -> None:
     """:func:`load_weights` of a checkpoint that has been read."""
     model = model.model if isinstance(model, Features) else model
     state = checkpoint.state
@@ -79,7 +82,7 @@ def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, *, adapt: bool = F
         state = adapted(state, model)
     pruned: Any = getattr(model, "pruned", ())
     state = {name: tensor for name, tensor in state.items() if name not in pruned}
-    _check_fit(model, state, checkpoint.label)
+    _check_fit(model, state, checkpoint.label, finite)
     meta = all(p.is_meta for p in model.parameters())
     if meta:
         model.to_empty(device="cpu")
@@ -98,11 +101,12 @@ def load_pretrained(model: nn.Module, cfg: Mapping[str, Any]) -> None:
         path = Path(cfg["file"])
         source: str | Path = path if path.is_file() else find(cfg["file"])
     elif cfg.get("url"):
-        source = cfg["url"]
+        released = next((name for name, url in URLS.items() if url == cfg["url"]), None)
+        source = cfg["url"] if released is None else fetch_released(released)
     else:
         name = cfg.get("architecture")
         raise WeightsError(f"no released weights for {name}; there are some for {', '.join(TAGS)}")
-    load_weights(model, source, adapt=True)
+    load_weights(model, source, adapt=True, finite=True)
 
 
 def adapted(state: StateDict, model: nn.Module) -> StateDict:
@@ -129,7 +133,7 @@ def adapted(state: StateDict, model: nn.Module) -> StateDict:
     return state | {name: tensor for name, tensor in own.items() if name.startswith(last)}
 
 
-def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str) -> None:
+def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str, finite: bool) -> None:
     """Raise a WeightsError that says in which tensors the state dict and the model differ."""
     own = model.state_dict()
     problems = []
@@ -143,9 +147,15 @@ def _check_fit(model: nn.Module, state: Mapping[str, Any], label: str) -> None:
     ]
     if shapes:
         problems.append(f"shapes differ: {_some(shapes)}")
-    types = [f"{name} {tensor.dtype}" for name, tensor in state.items() if tensor.dtype not in FLOATS]
+    types = [
+        f"{name} {tensor.dtype}"
+        for name, tensor in state.items()
+        if tensor.dtype not in FLOATS or tensor.layout != torch.strided
+    ]
     if types:
-        problems.append(f"expected floating point numbers of 16 bits or more, got {_some(types)}")
+        problems.append(f"expected floating point numbers of 16 bits or more, in dense tensors, got {_some(types)}")
+    elif finite and (wrong := [n for n, tensor in state.items() if not (tensor.is_meta or tensor.isfinite().all())]):
+        problems.append(f"not all numbers are finite in {_some(wrong)}")
     if problems:
         raise WeightsError(f"{label} does not fit this {type(model).__name__}: " + "; ".join(problems))
 

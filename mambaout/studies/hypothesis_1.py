@@ -47,12 +47,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from mambaout.analysis.cost import count_macs, count_parameters
 from mambaout.files.data import data_dir, find
 from mambaout.models import MambaOut, MambaOutConfig
 from mambaout.models.matching import count, match_parameters
+from mambaout.models.weights import read_state_dict
 from mambaout.studies.arms import BLOCKS, extra_parameters, replace_blocks
 from mambaout.studies.images import (
     Batch,
@@ -157,7 +157,7 @@ def trained(mixer: str) -> MambaOut:
         ValueError: an unknown mixer (the known ones are listed).
     """
     model = fresh(trained_config(mixer))
-    model.load_state_dict(load_file(find(f"{WEIGHTS}/{mixer}.safetensors")))
+    model.load_state_dict(read_state_dict(find(f"{WEIGHTS}/{mixer}.safetensors")))
     return model.eval()
 
 

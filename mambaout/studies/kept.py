@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from filelock import FileLock
-from safetensors.torch import load_file
 from torch import nn
 
 from mambaout.files.data import data_dir, find
+from mambaout.models.weights import read_state_dict
 from mambaout.training import checkpoint
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -32,7 +32,7 @@ def keep(model: nn.Module, file: str, name: str) -> None:
     path.parent.mkdir(exist_ok=True)
     own = {f"{name}.{key}": tensor.half() for key, tensor in model.state_dict().items()}
     with FileLock(path.with_name(f".{path.name}.lock")):  # another process may keep another model
-        held = load_file(path) if path.exists() else {}
+        held = read_state_dict(path) if path.exists() else {}
         held = {key: tensor for key, tensor in held.items() if not key.startswith(f"{name}.")}
         checkpoint.export(path, dict(sorted((held | own).items())), {})
 
@@ -40,6 +40,6 @@ def keep(model: nn.Module, file: str, name: str) -> None:
 def restore(model: Model, file: str, name: str) -> Model:
     """Give the model the weights that :func:`keep` put there under this name; returns it."""
     prefix = f"{name}."
-    kept = load_file(find(file))
+    kept = read_state_dict(find(file))
     model.load_state_dict({key.removeprefix(prefix): t.float() for key, t in kept.items() if key.startswith(prefix)})
     return model

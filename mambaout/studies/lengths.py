@@ -4,9 +4,9 @@ Run ``python -m mambaout.studies.lengths`` to write ``data/results/lengths.csv``
 """
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mambaout.analysis import complexity
+from mambaout.analysis.cost import count_flops
 from mambaout.layers import TransformerBlock
 from mambaout.studies.record import Result, config_hash, write_results
 
@@ -16,9 +16,7 @@ def counted_coefficients(dim: int = 64, lengths: tuple[int, int] = (64, 192)) ->
     block = TransformerBlock(dim, num_heads=4)
     counts = []
     for length in lengths:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            block(torch.zeros(1, length, dim))
-        counts.append(counter.get_total_flops() / (dim * length))  # c D + q L
+        counts.append(count_flops(block, torch.zeros(1, length, dim)) / (dim * length))  # c D + q L
     quadratic = (counts[1] - counts[0]) / (lengths[1] - lengths[0])
     return (counts[0] - quadratic * lengths[0]) / dim, quadratic
 

@@ -34,9 +34,12 @@ def current_commit() -> str:
 
 def _git(*arguments: str) -> str:
     """What git answers about the repository that holds the data; nothing where there is none."""
-    command = ["git", "-C", str(data_dir()), *arguments]
+    # Whatever the repository's own settings name, nothing but git itself runs.
+    quiet = ["--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
+    command = ["git", *quiet, "-C", str(data_dir()), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        return run.stdout.strip()
     except OSError:  # no git here
         return ""
 
@@ -90,7 +93,7 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

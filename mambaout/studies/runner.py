@@ -6,7 +6,6 @@ compares the variants at their own; a study with main pairs gives these as many 
 (:mod:`mambaout.studies.sequential`).
 """
 
-import csv
 import dataclasses
 import importlib
 import pkgutil
@@ -22,6 +21,7 @@ from tqdm.auto import tqdm
 
 import mambaout.studies
 from mambaout.files.data import data_dir
+from mambaout.files.read import table
 from mambaout.studies.record import Result, config_hash, current_commit, device_name, write_results
 from mambaout.studies.sequential import Pair, decide
 from mambaout.studies.tuning import Run, Scores, Trial, Tuning, at, scores
@@ -242,14 +242,16 @@ def read_trials(study: str) -> list[Trial]:
 def _read(name: str, kind: type[Row]) -> list[Row]:
     path = _path(name)
     kinds: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != list(kinds):
-            raise ValueError(f"{path} has the columns {reader.fieldnames}; expected {list(kinds)}. Move it away.")
+    rows = table(path, list(kinds))
+    if rows and list(rows[0]) != list(kinds):
+        raise ValueError(f"{path} has the columns {', '.join(rows[0])}; expected {', '.join(kinds)}. Move it away.")
+    results = []
+    for line, row in enumerate(rows, start=2):
         try:
-            return [kind(**{key: kinds[key](value) for key, value in row.items()}) for row in reader]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}. Mend or remove that line.") from None
+            results.append(kind(**{key: kinds[key](row[key]) for key in kinds}))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}. Mend or remove that line.") from None
+    return results
 
 
 def _append(name: str, kind: type[Row], rows: list[Row], current: Callable[[Row], bool]) -> list[Row]:

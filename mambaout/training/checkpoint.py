@@ -2,16 +2,21 @@
 
 import contextlib
 import os
-import pickle
+import platform
 import warnings
-import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
+
+from mambaout.files.archive import check_archive
+from mambaout.files.transfer import why
 
 KEPT = 2  # the newest, and one before it
+PATIENCE = 10.0  # seconds in which a killed run's workers notice that it is gone, and let go of its folder
 
 
 class CheckpointError(ValueError):
@@ -28,19 +33,37 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.pt"))
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder, and find out now whether it can be written to.
+@contextlib.contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Make the folder, find out now whether it can be written to, and keep other runs out of it.
+
+    The lock is the system's: it falls with the process that holds it, however that ends.
 
     Raises:
-        CheckpointError: it cannot.
+        CheckpointError: it cannot be written to, or another run is in it; says which.
     """
-    probe = folder / ".writable"
+    holder = folder / ".run"
+    lock = FileLock(folder / ".run.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        lock.acquire(timeout=PATIENCE)
+        holder.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+    except Timeout as error:
+        with contextlib.suppress(OSError):
+            who = holder.read_text(encoding="utf-8", errors="replace")[:100]
+            raise CheckpointError(f"{folder} is in use by {who}: wait for it, or choose another folder") from error
+        raise CheckpointError(f"{folder} is in use by another process: choose another folder") from error
     except OSError as error:
+        lock.release()
         raise CheckpointError(f"cannot write to the folder {folder}: {error.strerror}; choose another") from error
+    try:
+        for left in folder.glob(".*.partial"):  # of a run that was killed while it wrote
+            left.unlink(missing_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            holder.unlink(missing_ok=True)
+        lock.release()
 
 
 def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -114,32 +137,38 @@ class _Sink:
         self.file.flush()
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, fields: Iterable[str] = ("step",)) -> dict[str, Any]:
     """Read a checkpoint: tensors, numbers and text, nothing that could run.
 
+    Args:
+        path: the file.
+        fields: what it must hold.
+
     Raises:
-        CheckpointError: there is none, it is damaged, or it holds other objects.
+        CheckpointError: there is none, it is damaged, it holds other objects, or a field is missing.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not look at the checksums
-            damaged = archive.testzip()
-        if damaged:
-            raise CheckpointError(f"{path} is damaged: {damaged} has another checksum")
+        check_archive(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is no whole checkpoint: {error}") from error
+    try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path} is no whole checkpoint, it may have been truncated: {error}") from error
-    except (pickle.UnpicklingError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged or holds more than tensors; not loaded: {reason}") from error
-    if not isinstance(state, dict) or "step" not in state:
-        raise CheckpointError(f"{path} is no checkpoint of a training: it has no step")
+    except Exception as error:  # what is no plain state raises one of many types
+        raise CheckpointError(f"{path} is damaged or holds more than tensors; not loaded: {why(error)}") from error
+    missing = sorted(set(fields) - state.keys()) if isinstance(state, dict) else list(fields)
+    if missing:
+        raise CheckpointError(f"{path} is no checkpoint of a training: it has no {', '.join(missing)}")
     return state
 
 
-def load_newest(folder: Path) -> dict[str, Any] | None:
+def load_newest(folder: Path, fields: Iterable[str] = ("step",)) -> dict[str, Any] | None:
     """The newest checkpoint of a folder that is whole; None where there is none at all. Damaged ones are named.
+
+    Args:
+        folder: of the run.
+        fields: what a whole one holds.
 
     Raises:
         CheckpointError: there are some, and all of them are damaged.
@@ -148,7 +177,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     problems = []
     for path in reversed(found):
         try:
-            return load(path)
+            return load(path, fields)
         except CheckpointError as error:
             problems.append(str(error))
             warnings.warn(f"{error}. Trying the one before it.", stacklevel=2)

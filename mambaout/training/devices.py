@@ -182,7 +182,7 @@ def peak_resident_bytes() -> int:
 
 def process_status(key: str) -> int:
     """What Linux says of this process's memory under this key of /proc/self/status, in bytes."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    (line,) = [line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith(key)]
     return 1024 * int(line.split()[1])
 
 

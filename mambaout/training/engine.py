@@ -7,6 +7,7 @@
 import dataclasses
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ from mambaout.training.log import Epoch, MetricsFile, Progress, Several, Stopwat
 from mambaout.training.loop import Diverged, fit
 from mambaout.training.recipe import RECIPES, Machine, Recipe, differences, from_json, to_json
 from mambaout.training.sources import PHOTO_SIZE, Held, Source, class_names, generator, image_folder, source
+
+STATE = (  # what a checkpoint holds
+    *("step", "recipe", "about", "model", "ema", "optimizer", "schedule"),
+    *("scaler", "random", "history", "total_loss", "seconds"),
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def train(
 
     Raises:
         ValueError: a recipe that cannot be followed, or that differs from the one in the folder.
-        CheckpointError: the folder cannot be written to, or none of its checkpoints is whole.
+        CheckpointError: the folder cannot be written to, another run is in it, or none of its checkpoints is whole.
         Diverged: the loss is no longer a number; names the last good checkpoint.
     """
     if isinstance(recipe, str):
@@ -76,7 +82,12 @@ def train(
             raise ValueError(f"there is no recipe {recipe!r}; there are {', '.join(RECIPES)}")
         recipe = RECIPES[recipe]
     place = None if folder is None else Path(folder)
-    return Training(recipe, machine or Machine(), place, model, data, watchers, progress).run()
+    machine = machine or Machine()
+    devices = Devices(machine)
+    if machine.threads is not None:
+        torch.set_num_threads(machine.threads)
+    with nullcontext() if place is None or not devices.first else checkpoint.occupied(place):
+        return Training(recipe, machine, devices, place, model, data, watchers, progress).run()
 
 
 class Training:
@@ -86,6 +97,7 @@ class Training:
         self,
         recipe: Recipe,
         machine: Machine,
+        devices: Devices,
         folder: Path | None,
         model: nn.Module | None,
         data: Source | None,
@@ -94,10 +106,8 @@ class Training:
     ) -> None:
         self.recipe, self.machine, self.folder = recipe, machine, folder
         self.own_model, self.own_data = model is None, data is None
-        self.devices = Devices(machine)
+        self.devices = devices
         device = self.devices.device
-        if folder is not None and self.devices.first:
-            checkpoint.prepare_folder(folder)
         if device.type == "cpu":
             keep_freed_memory()
         if data is None and recipe.data.name != "folder":
@@ -264,7 +274,7 @@ class Training:
         self.watch.pause()
         if not self.devices.first or not _finite(self.model):
             return  # without numbers, the next step's loss will tell; the checkpoint before stays the last good one
-        state = {
+        state: dict[str, Any] = {
             "step": self.step,  # the place in the order of the images follows from it
             "recipe": to_json(self.recipe),
             "about": self._about(),
@@ -282,7 +292,7 @@ class Training:
 
     def _resume(self, folder: Path) -> None:
         """Go back to the newest good checkpoint, if there is one."""
-        state = checkpoint.load_newest(folder)
+        state = checkpoint.load_newest(folder, STATE)
         self.devices.check_alike(state["step"] if state else 0)
         if state is None:
             return

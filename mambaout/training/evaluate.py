@@ -18,7 +18,7 @@ from mambaout.models.weights import read_state_dict, shape_of, tensors_in
 from mambaout.training import checkpoint
 from mambaout.training.batches import Preparation
 from mambaout.training.devices import find_device
-from mambaout.training.recipe import Data, Recipe, from_json
+from mambaout.training.recipe import Data, Machine, Recipe, from_json
 from mambaout.training.sources import PHOTO_SIZE, Source, image_folder, source
 
 WEIGHTS = "weights.safetensors"  # what a finished training leaves in its folder
@@ -182,6 +182,9 @@ def evaluate(
     Raises:
         ValueError: there is no such model or file, no data, or the two do not fit.
     """
+    Machine(device, precision, workers=workers)  # refuses what no machine can do
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     model, recipe = _model(what, architecture)
     if data is None:
         if recipe is None:
@@ -220,8 +223,11 @@ def _model(what: nn.Module | str | Path, architecture: str | None) -> tuple[Any,
     told, state = _own(path)
     if "num_classes" not in told:
         raise ValueError(f"{path} does not say what model it belongs to: name its architecture, such as mambaout_tiny")
-    recipe = from_json(told["recipe"])
-    shape = {"num_classes": int(told["num_classes"]), "in_chans": int(told["in_chans"])}
+    try:
+        recipe = from_json(told["recipe"])
+        shape = {"num_classes": int(told["num_classes"]), "in_chans": int(told["in_chans"])}
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} does not say as it should what model it belongs to: {error}") from error
     model = load_weights(create_model(recipe.model.name, **recipe.model.options() | shape), state)
     return model, None if told.get("data") == "given" else recipe
 
@@ -234,7 +240,7 @@ def _own(path: Path) -> tuple[dict[str, str], Any]:
         try:
             with safe_open(path, "pt") as file:
                 told = file.metadata() or {}
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} cannot be read as weights: {error}") from error
         return told, path
     state = checkpoint.load(path)

@@ -128,7 +128,7 @@ class Progress(Watcher):
         """See :class:`Watcher`."""
         from tqdm.auto import tqdm
 
-        hidden = not self.out.isatty() and "ipykernel" not in sys.modules
+        hidden = not self.out.isatty() and not _in_notebook()
         self.bar = tqdm(initial=first_step - 1, total=last_step, unit="step", file=self.out, disable=hidden)
 
     def step(self, step: int, loss: float, lr: float) -> None:
@@ -145,6 +145,12 @@ class Progress(Watcher):
         """See :class:`Watcher`."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _in_notebook() -> bool:
+    """Whether a notebook's kernel runs this; old versions of ipywidgets import ipykernel anywhere."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class MetricsFile(Watcher):

@@ -7,6 +7,7 @@ its own.
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,24 @@ DROP_PATH = {
 }
 
 
+def _bounds(part: Any, **intervals: str) -> None:
+    """Refuse a number outside its interval, such as crop="(0, 1]". NaN lies in none; None, where allowed, is no number.
+
+    Raises:
+        ValueError: names the field, the interval and the value.
+    """
+    for name, interval in intervals.items():
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        value = getattr(part, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is None:
+                continue
+            above = number > low if interval[0] == "(" else number >= low
+            below = number < high if interval[-1] == ")" else number <= high
+            if not (above and below):
+                raise ValueError(f"{name} must lie in {interval}, got {value}")
+
+
 @dataclass(frozen=True)
 class Model:
     """What is trained.
@@ -39,6 +58,9 @@ class Model:
     drop_path_rate: float | None = None
     settings: tuple[str, ...] = ()
     pretrained: bool = False
+
+    def __post_init__(self) -> None:
+        _bounds(self, drop_path_rate="[0, 1)")
 
     def options(self) -> dict[str, Any]:
         """The keyword arguments for :func:`mambaout.create_model`."""
@@ -68,6 +90,9 @@ class Data:
     division: int = 0
     subset: int | None = None
     holdout: int = 0
+
+    def __post_init__(self) -> None:
+        _bounds(self, image_size="[8, 8192]", division="[0, inf)", subset="[1, inf)", holdout="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,11 @@ class Augment:
     mixup: float = 0.0
     cutmix: float = 0.0
     switch: float = 0.5
+
+    def __post_init__(self) -> None:
+        _bounds(self, flip="[0, 1]", erase="[0, 1]", color_jitter="[0, 1]", crop="(0, 1]", switch="[0, 1]")
+        _bounds(self, rand_augment="[0, 10]", rand_augment_std="[0, inf)", mixup="[0, inf)", cutmix="[0, inf)")
+        _bounds(self, shift="[0, 8192]", zoom="[0, 1)", rotate="[0, 180]")
 
 
 @dataclass(frozen=True)
@@ -148,15 +178,10 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for rule, holds in (
-            ("epochs and batch_size must be at least 1", min(self.epochs, self.batch_size) >= 1),
-            ("warmup_epochs must be at least 0 and less than epochs", 0 <= self.warmup_epochs < self.epochs),
-            ("lr and lr_batch must be positive", self.lr > 0 and self.lr_batch > 0),
-            ("ema must lie between 0 and 1", self.ema is None or 0 < self.ema < 1),
-            ("label_smoothing must lie in [0, 1)", 0 <= self.label_smoothing < 1),
-        ):
-            if not holds:
-                raise ValueError(f"{rule}; got {self}")
+        _bounds(self, epochs="[1, inf)", batch_size="[1, inf)", cooldown_epochs="[0, inf)")
+        _bounds(self, lr="(0, inf)", lr_batch="[1, inf)", warmup_lr="[0, inf)", min_lr="[0, inf)")
+        _bounds(self, weight_decay="[0, inf)", betas="[0, 1)", label_smoothing="[0, 1)", clip_norm="(0, inf)")
+        _bounds(self, ema="(0, 1)", seed=f"[0, {2**63})", warmup_epochs=f"[0, {self.epochs})")
 
     @property
     def peak_lr(self) -> float:
@@ -176,6 +201,7 @@ class Machine:
         channels_last: store convolution weights channels-last. MambaOut's blocks work so inside in any case.
         workers: processes that decode the images of a folder, for each device.
         checkpoint_steps: optimiser steps between checkpoints; there is one after each epoch in any case.
+        threads: of the CPU, for each process. PyTorch's choice by default, which is all cores.
     """
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -185,14 +211,15 @@ class Machine:
     channels_last: bool = False
     workers: int = 8
     checkpoint_steps: int = 500
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("device", "precision"):
             value, known = getattr(self, name), get_args(get_type_hints(Machine)[name])
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
-        if self.checkpoint_steps < 1 or self.workers < 0 or (self.micro_batch is not None and self.micro_batch < 1):
-            raise ValueError(f"checkpoint_steps and micro_batch must be at least 1, workers at least 0; got {self}")
+        cores = os.cpu_count() or 1
+        _bounds(self, micro_batch="[1, inf)", workers="[0, 1024]", checkpoint_steps="[1, inf)", threads=f"[1, {cores}]")
 
 
 RECIPES: dict[str, Recipe] = {
@@ -251,11 +278,23 @@ def to_json(recipe: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """The recipe that :func:`to_json` wrote."""
-    fields: dict[str, Any] = json.loads(text)
+    """The recipe that :func:`to_json` wrote.
+
+    Raises:
+        ValueError: it is none, or one of another version of this library.
+    """
     parts: dict[str, Callable[..., Any]] = {"model": Model, "data": Data, "augment": Augment}
-    for name, part in parts.items():
-        fields[name] = part(**fields[name])
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        for name, part in parts.items():
+            fields[name] = part(**fields[name])
+        return _assembled(fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is no recipe of this version of the library: {error}") from error
+
+
+def _assembled(fields: dict[str, Any]) -> Recipe:
+    """A recipe from its fields, those that JSON has no types for restored."""
     if fields["data"].folder is not None:
         fields["data"] = dataclasses.replace(fields["data"], folder=Path(fields["data"].folder))
     fields["model"] = dataclasses.replace(fields["model"], settings=tuple(fields["model"].settings))

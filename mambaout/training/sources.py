@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from mambaout.files.read import photograph
 from mambaout.training.recipe import Data
 
 PHOTO_SIZE = 224  # height and width of an image folder's crops
@@ -240,7 +241,7 @@ def image_folder(data: Data, split: str, transform: Callable[[Any], torch.Tensor
 
     path = _split_folder(data, split)
     try:
-        return ImageFolder(str(path), transform)
+        return ImageFolder(str(path), transform, loader=photograph)
     except FileNotFoundError as error:
         raise ValueError(f"{path} holds no images: {error}") from error
 

@@ -7,20 +7,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from mambaout.analysis import memory
-from mambaout.analysis.cost import count_macs
+from mambaout.analysis.cost import count_flops, count_macs
 from mambaout.kernels.depthwise import depthwise_conv2d
 from mambaout.layers import Attention, GatedCNNBlock, SelectiveSSM, selective_scan_reference
 
 
 def macs(function, *args):
     """The result, and half of the FLOPs that PyTorch counts: those of products of matrices, and convolutions."""
-    with FlopCounterMode(display=False) as counter:
-        result = function(*args)
-    assert counter.get_total_flops() % 2 == 0
-    return result, counter.get_total_flops() // 2
+    flops = count_flops(function, *args)
+    assert flops % 2 == 0
+    return function(*args), flops // 2
 
 
 # Bytes and multiply-adds

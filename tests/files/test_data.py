@@ -8,6 +8,7 @@ import pytest
 import torch
 from torchvision.datasets import FashionMNIST as TorchvisionFashionMNIST
 
+from mambaout.cli import main
 from mambaout.files import data as files
 from mambaout.files.data import DataError, find
 from mambaout.files.manifest import scan
@@ -117,7 +118,41 @@ def test_results_of_a_checkout_need_no_manifest(checkout: Path) -> None:
         find("results/other.csv")
 
 
+@pytest.mark.parametrize("name", ["results/../../secret", "/etc/passwd", "results/..", "..\\x", "c:x", "results/\0"])
+def test_names_stay_inside_the_folder(name: str, checkout: Path) -> None:
+    checkout.mkdir(exist_ok=True)
+    (checkout.parent / "secret").write_text("")
+    with pytest.raises(DataError, match="is no name of a data file"):
+        find(name)
+
+
 # Installed elsewhere
+
+
+def test_rows_of_a_study_are_never_overwritten(
+    installed: Path, server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "results/recall.csv"
+    use(monkeypatch, entry_at(f"{server[1]}/{NAME}", name))
+    place(server[0], CONTENT)
+    (installed / "results").mkdir(parents=True)
+    (installed / name).write_text("my own rows")
+    assert find(name) == installed / name and files.check(files.manifest()[name]) is None
+    with pytest.raises(DataError, match="may hold the rows of a study of yours: move it away"):
+        files.fetch(name)
+    assert main(["fetch", "results"]) == 0
+    assert (installed / name).read_text() == "my own rows"
+    (installed / name).unlink()
+    assert find(name).read_bytes() == CONTENT
+
+
+def test_a_place_that_cannot_be_written_to_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "repository_root", lambda: None)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MAMBAOUT_DATA", str(tmp_path / "file/data"))
+    use(monkeypatch, entry_at("http://127.0.0.1:9/x"))
+    with pytest.raises(DataError, match=r"^paper/models.csv was not downloaded: cannot write to the folder [^;]*$"):
+        find(NAME)
 
 
 def test_cache_is_torch_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,11 +188,11 @@ def test_wrong_bytes_are_refused(
     installed: Path, server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, address = server
-    place(folder, b"something else")
+    place(folder, CONTENT[::-1])
     use(monkeypatch, entry_at(f"{address}/{NAME}"))
     with pytest.raises(DataError, match=rf"{NAME} could not be downloaded.*other bytes than expected"):
         find(NAME)
-    assert [path for path in installed.rglob("*") if path.is_file()] == []
+    assert [path.name for path in installed.rglob("*") if path.is_file()] == [".download.lock"]
 
 
 def test_failed_download_keeps_what_was_there(

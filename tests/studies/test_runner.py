@@ -147,6 +147,22 @@ def test_the_commit_is_marked_where_the_code_differs_from_it(data: Path) -> None
     record.current_commit.cache_clear()
 
 
+def test_asking_git_runs_nothing_that_a_repository_names(data: Path) -> None:
+    subprocess.run(["git", "-C", str(data), "init", "--quiet"], check=True)
+    script = data / "script"
+    script.write_text(f"#!/bin/sh\ntouch {data}/ran\n")
+    script.chmod(0o755)
+    for hook in ("post-index-change", "pre-commit"):
+        (data / ".git/hooks").mkdir(exist_ok=True)
+        (data / ".git/hooks" / hook).symlink_to(script)
+    subprocess.run(["git", "-C", str(data), "config", "core.fsmonitor", str(script)], check=True)
+    (data / "code.py").write_text("1")
+    record.current_commit.cache_clear()
+    record.current_commit()
+    record.current_commit.cache_clear()
+    assert not (data / "ran").exists()
+
+
 def test_a_broken_file_is_named_and_left_alone(data: Path) -> None:
     execute(study([], a=10), seeds=1, device="cpu")
     path = data / "results" / "try.csv"
@@ -156,7 +172,11 @@ def test_a_broken_file_is_named_and_left_alone(data: Path) -> None:
         execute(study([], a=10), seeds=1, device="cpu")
     assert path.read_text() == broken
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"columns \['a', 'b'\]; expected \['study'"):
+    with pytest.raises(ValueError, match=r"try\.csv has no column commit, .*; it has a, b"):
+        read_results("try")
+    header, row, *_ = broken.splitlines()
+    path.write_text(f"{header},more\n{row},1\n")
+    with pytest.raises(ValueError, match=r"columns study, .*, more; expected study, .*Move it away"):
         read_results("try")
 
 

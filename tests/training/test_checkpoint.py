@@ -45,12 +45,38 @@ def test_a_disk_that_is_full_at_the_very_end(tmp_path, monkeypatch):
 
 def test_an_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match="cannot write to the folder .*file/run: Not a directory; choose another"):
-        checkpoint.prepare_folder(tmp_path / "file/run")
-    with pytest.raises(CheckpointError, match="cannot write to the folder /proc/run"):
-        checkpoint.prepare_folder(Path("/proc/run"))
-    checkpoint.prepare_folder(tmp_path / "a/b")
-    assert os.listdir(tmp_path / "a/b") == []
+    for folder, why in ((tmp_path / "file/run", "Not a directory"), (Path("/proc/run"), "")):
+        with (
+            pytest.raises(CheckpointError, match=f"cannot write to the folder {folder}: {why}.*; choose another"),
+            checkpoint.occupied(folder),
+        ):
+            pass
+
+
+def test_a_folder_has_one_run_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "PATIENCE", 0.1)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/.checkpoint-00000002.pt.partial").write_bytes(b"of a killed run")
+    with checkpoint.occupied(tmp_path / "a"):
+        assert not list(tmp_path.glob("a/*.partial"))
+        with (
+            pytest.raises(CheckpointError, match=f"a is in use by process {os.getpid()} on .*: wait for it, or choose"),
+            checkpoint.occupied(tmp_path / "a"),
+        ):
+            pass
+        with checkpoint.occupied(tmp_path / "b"):
+            pass
+    with checkpoint.occupied(tmp_path / "a"):
+        pass
+
+
+def test_a_missing_field_is_named_and_the_one_before_is_taken(tmp_path):
+    checkpoint.save(tmp_path, 1, STATE | {"step": 1})
+    path = checkpoint.save(tmp_path, 2, {name: value for name, value in STATE.items() if name not in ("ema", "model")})
+    with pytest.raises(CheckpointError, match=r"00000002.pt is no checkpoint of a training: it has no ema, model"):
+        checkpoint.load(path, STATE)
+    with pytest.warns(UserWarning, match="it has no ema, model. Trying the one before it"):
+        assert checkpoint.load_newest(tmp_path, STATE)["step"] == 1
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])

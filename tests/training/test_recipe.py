@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tiny import tiny_recipe
 import mambaout
 from mambaout.cli import main
 from mambaout.datasets import find
-from mambaout.training import RECIPES, Augment, Data, Model, Recipe
+from mambaout.training import RECIPES, Augment, Data, Machine, Model, Recipe
 from mambaout.training.recipe import DESCRIPTIONS, DROP_PATH, differences, from_json, to_json
 
 
@@ -69,6 +70,12 @@ def test_recipes_survive_text(recipe):
     assert from_json(to_json(recipe)) == recipe
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"model": {"size": 3}, "data": {}, "augment": {}}', "{", "3"])
+def test_what_is_no_recipe_is_said(text):
+    with pytest.raises(ValueError, match="no recipe of this version|Expecting"):
+        from_json(text)
+
+
 def test_differences_are_named():
     a, b = tiny_recipe(), tiny_recipe(epochs=5, augment=Augment(shift=3), data=Data("tiny", Path("elsewhere")))
     found = differences(a, b)
@@ -76,13 +83,45 @@ def test_differences_are_named():
     assert not any("folder" in line for line in found)
 
 
+NAN, MANY = float("nan"), 100_000
+
+
 @pytest.mark.parametrize(
-    "wrong",
-    [{"epochs": 0}, {"warmup_epochs": 3, "epochs": 3}, {"lr": 0.0}, {"ema": 1.0}, {"label_smoothing": 1.0}],
+    ("part", "wrong"),
+    [
+        (Recipe, {"epochs": [0, -1], "batch_size": [0, -8], "lr": [0.0, NAN, float("inf")], "lr_batch": [0]}),
+        (Recipe, {"warmup_epochs": [300, -1, NAN], "cooldown_epochs": [-1], "ema": [0.0, 1.0, NAN]}),
+        (Recipe, {"warmup_lr": [-1.0, NAN], "min_lr": [-1.0, NAN], "weight_decay": [-0.1, NAN], "clip_norm": [0, NAN]}),
+        (Recipe, {"label_smoothing": [1.0, -0.1, NAN], "betas": [(0.9, 1.0), (NAN, 0.9)], "seed": [-1, 2**63]}),
+        (Data, {"subset": [0, -1], "holdout": [-1], "division": [-1], "image_size": [0, -64, MANY]}),
+        (Model, {"drop_path_rate": [-0.1, 1.0, NAN]}),
+        (Augment, {"flip": [-0.1, 1.1, NAN], "erase": [-0.1, 1.1, NAN], "color_jitter": [-0.1, 1.1, NAN]}),
+        (Augment, {"crop": [0, 1.1, NAN], "switch": [-0.1, 1.1, NAN], "mixup": [-1, NAN], "cutmix": [-1, NAN]}),
+        (Augment, {"rand_augment_std": [-1, NAN], "shift": [-1]}),
+        (Augment, {"zoom": [1.0, -0.1, NAN], "rotate": [181, -1, NAN], "rand_augment": [11], "shift": [MANY]}),
+        (Machine, {"threads": [0, -1, MANY], "workers": [-1, MANY], "micro_batch": [0, -1], "checkpoint_steps": [0]}),
+    ],
 )
-def test_impossible_recipes(wrong):
-    with pytest.raises(ValueError, match="must"):
-        Recipe(**wrong)
+def test_impossible_settings_are_named(part, wrong):
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ValueError, match=rf"^{name} must lie in [\[(].*[\])], got {re.escape(str(value))}$"):
+                part(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--threads", "0"], ["--threads", "100000"], ["--batch-size", "-1"], ["--lr", "nan"], ["--data.subset", "-1"]],
+)
+def test_the_command_line_refuses_them_before_anything_starts(args, tmp_path, capsys):
+    try:
+        code = main(["train", "fashion_mnist", "--out", str(tmp_path / "run"), *args])
+    except SystemExit as exit:
+        code = exit.code
+    told = capsys.readouterr()
+    words = " ".join((told.out + told.err).split())
+    assert code != 0 and f"{args[0].rpartition('.')[2].lstrip('-').replace('-', '_')} must lie in" in words, words
+    assert "Traceback" not in words and not (tmp_path / "run").exists()
 
 
 def test_every_recipe_is_described_and_its_model_exists():
@@ -102,10 +141,10 @@ def chosen(monkeypatch, *args):
 
 
 def test_every_field_can_be_changed(monkeypatch):
-    recipe, machine, out, threads = chosen(
+    recipe, machine, out = chosen(
         monkeypatch, "imagenet", "--out", "runs/a", "--epochs", "3", "--warmup-epochs", "0.5", "--augment.mixup", "0",
         "--model.name", "mambaout_tiny", "--model.settings", "kernel_size=5", "--data.folder", "photos",
-        "--ema", "0.99", "--precision", "bf16", "--micro-batch", "64", "--threads", "2",
+        "--ema", "0.99", "--precision", "bf16", "--micro-batch", "64", "--threads", "1",
     )  # fmt: skip
     assert recipe == dataclasses.replace(
         RECIPES["imagenet"],
@@ -116,11 +155,11 @@ def test_every_field_can_be_changed(monkeypatch):
         model=Model("mambaout_tiny", settings=("kernel_size=5",)),
         data=Data(folder=Path("photos")),
     )
-    assert (machine.precision, machine.micro_batch, out, threads) == ("bf16", 64, Path("runs/a"), 2)
+    assert (machine.precision, machine.micro_batch, machine.threads, out) == ("bf16", 64, 1, Path("runs/a"))
 
 
 def test_options_may_stand_before_the_recipe(monkeypatch):
-    recipe, _, out, _ = chosen(monkeypatch, "--out", "b", "fashion_mnist")
+    recipe, _, out = chosen(monkeypatch, "--out", "b", "fashion_mnist")
     assert recipe == RECIPES["fashion_mnist"] and out == Path("b")
 
 

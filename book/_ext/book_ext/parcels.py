@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,19 @@ def unload(page: dict[str, Any], libraries: Path, out: Path, address: str) -> bo
             if file is None:
                 continue
             content = (libraries / file).read_bytes() if file else base64.b64decode(buffer.pop("data"))
+            if file:
+                copy_notices((libraries / file).parent, out)
             buffer.pop("data", None)
             buffer |= {"parts": [f"{address}/{name}" for name in write_parts(content, out)], "bytes": len(content)}
             moved = True
     return moved
+
+
+def copy_notices(library: Path, out: Path) -> None:
+    """Put the licence and the notices of a library into the site that carries its files."""
+    for notice in (*library.glob("LICENSE*"), *library.glob("*Notices*")):
+        (out / library.name).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(notice, out / library.name / notice.name)
 
 
 def unload_page(
