@@ -101,7 +101,7 @@ def test_wrapped_layers_compute_the_same(model, training):
         expected = model(x)
         for owner in [model.stem, *(stage.downsample for stage in model.stages), *blocks(model)]:
             for name, part in list(owner.named_children()):
-                if isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) ):
+                if isinstance(part, nn.Linear | nn.Conv2d):
                     setattr(owner, name, Wrapper(part))
         torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
