@@ -36,16 +36,17 @@ def may_run(block: GatedCNNBlock, x: Tensor) -> bool:
 def forward(block: GatedCNNBlock, x: Tensor) -> Tensor:
     """(B, H, W, dim) -> (B, H, W, dim). The block's norm, token mixer and drop path are called as ever."""
     normed = block.norm(x)
-    hidden, passed, convolved = block.split
-    upper, lower = _rows(block.fc1.weight, block.fc1.bias, hidden + passed, convolved)
+    hidden, passed, _ = block.split
+    upper, lower = _cut(block.fc1.weight, block.fc1.bias, hidden + passed)
     mixed = block.token_mixer(F.linear(normed, *lower))
     return x + block.drop_path(gated_linears(normed, mixed, *upper, block.fc2.weight, block.fc2.bias))
 
 
-def _rows(weight: Tensor, bias: Tensor | None, *sizes: int) -> list[tuple[Tensor, Tensor | None]]:
-    """A linear layer's weight and bias cut along its outputs."""
-    biases = (None,) * len(sizes) if bias is None else bias.split(sizes)
-    return list(zip(weight.split(sizes), biases, strict=True))
+def _cut(weight: Tensor, bias: Tensor | None, first: int) -> tuple[tuple[Tensor, Tensor | None], ...]:
+    """A linear layer's weight and bias for its first outputs, and for the others."""
+    if bias is None:
+        return (weight[:first], None), (weight[first:], None)
+    return (weight[:first], bias[:first]), (weight[first:], bias[first:])
 
 
 def gated_linears(
@@ -74,8 +75,7 @@ def _plain(
     x: Tensor, mixed: Tensor, weight1: Tensor, bias1: Tensor | None, weight2: Tensor, bias2: Tensor | None
 ) -> Tensor:
     """The obvious form, with two products in place of one that would have to be split."""
-    hidden, passed = weight2.shape[1], weight2.shape[1] - mixed.shape[-1]
-    gate, identity = (F.linear(x, *rows) for rows in _rows(weight1, bias1, hidden, passed))
+    gate, identity = (F.linear(x, *rows) for rows in _cut(weight1, bias1, weight2.shape[1]))
     return F.linear(F.gelu(gate) * torch.cat((identity, mixed), dim=-1), weight2, bias2)
 
 
@@ -95,6 +95,8 @@ def _in_chunks(
     """
     hidden = weight2.shape[1]
     rows = CHUNK // hidden if hidden <= NARROW else len(x)
+    if rows >= len(x):
+        return F.linear(kernels.gelu_product(F.linear(x, weight1, bias1), mixed), weight2, bias2)
     y = x.new_empty(len(x), len(weight2))
     for x_c, mixed_c, y_c in zip(*(t.split(rows) for t in (x, mixed, y)), strict=True):
         product = kernels.gelu_product(F.linear(x_c, weight1, bias1), mixed_c)
