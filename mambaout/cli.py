@@ -1,6 +1,7 @@
 """The command line, `mambaout`: one sub-command a task."""
 
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from tyro.extras import SubcommandApp
 
 from mambaout.training.loop import Diverged
 from mambaout.training.recipe import DESCRIPTIONS, RECIPES, Machine, Recipe
+from mambaout.training.signals import Interrupted
 
 app = SubcommandApp()
 MACHINE = Machine()
@@ -80,14 +82,17 @@ def study(
 
 
 @app.command
-def doctor() -> int:
+def doctor(folder: Path | None = None) -> int:
     """Tell which versions, devices, data and weights are found, and what to do about what is missing.
 
     The exit code is 1 when something that the library needs is missing or broken.
-    """
-    from mambaout.commands.doctor import examine, report
 
-    findings = examine()
+    Args:
+        folder: look at this folder of images for training instead, and read every one of them.
+    """
+    from mambaout.commands.doctor import examine, examine_folder, report
+
+    findings = examine() if folder is None else examine_folder(folder)
     print(report(findings))
     return 1 if any(finding.broken for finding in findings) else 0
 
@@ -97,13 +102,18 @@ def train(
     recipe: Annotated[Chosen, tyro.conf.arg(name="")],
     out: Path,
     machine: Annotated[Machine, tyro.conf.arg(name="")] = MACHINE,
+    compare: bool = False,
 ) -> int:
     """Train a model by a recipe, or go on where a run stopped.
 
     Choose a recipe, and change in it what you like:
       mambaout train fashion_mnist --out runs/a --epochs 5 --augment.erase 0
 
-    After an interruption the same command goes on, from the newest checkpoint in the folder.
+    Your own images, in a folder for each class, with the released weights, and what these bring:
+      mambaout train finetune --data.folder MINE --out runs/mine --compare
+
+    After an interruption (Ctrl-C, or worse) the same command goes on, from the newest checkpoint in the folder. With
+    more --epochs it continues a finished run, at the learning rates that a run of so many epochs has from there on.
 
     ImageNet on one GPU, the batch of 4096 in micro-batches of 256:
       mambaout train imagenet --out runs/b --data.folder IMAGENET --precision bf16 --micro-batch 256
@@ -117,10 +127,12 @@ def train(
         recipe: what to do.
         out: folder for checkpoints, metrics.csv, TensorBoard logs and the weights.
         machine: where to do it.
+        compare: also train from scratch, and a linear probe of the weights that the training starts from; OUT/report.md
+            has the three side by side.
     """
     from mambaout.commands.train import run_training
 
-    run_training(recipe, machine, out)
+    run_training(recipe, machine, out, compare)
     return 0
 
 
@@ -135,8 +147,11 @@ def evaluate(
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     batch_size: int = 256,
     workers: int = 8,
+    whole: bool = False,
 ) -> int:
     """Top-1 and top-5 accuracy of a model, and that of each class.
+
+    A run of your own knows its classes by name: a folder may have some of them only.
 
     Released weights on ImageNet (IMAGENET/val/CLASS/*.JPEG), and a run of your own on the test images of its data:
       mambaout evaluate mambaout_tiny --folder IMAGENET
@@ -145,17 +160,19 @@ def evaluate(
     Args:
         what: a model with released weights, the folder of a training, or a file of weights.
         data: a set that the book carries, such as fashion_mnist. By default what the run learned from.
-        folder: an image folder with val/CLASS/ in it.
-        image_size: height and width of an image folder's crop (224 by default) or of clutter and stamps (64).
+        folder: an image folder with val/CLASS/ in it, or CLASS/ alone.
+        image_size: height and width of an image folder's crop (as in the training, else 224), or of clutter and stamps
+            (64).
         architecture: the model that a file of weights belongs to, where the file does not say.
         device: where; auto takes the GPU if there is one.
         precision: of the forward pass.
         batch_size: images at once.
         workers: processes that decode the images of a folder.
+        whole: all images of a folder without val/, not only the fifth that a training holds back.
     """
     from mambaout.commands.train import run_evaluation
 
-    run_evaluation(what, data, folder, image_size, architecture, device, precision, batch_size, workers)
+    run_evaluation(what, data, folder, image_size, architecture, device, precision, batch_size, workers, whole)
     return 0
 
 
@@ -259,6 +276,9 @@ def main(args: Sequence[str] | None = None) -> int:
             args=args,
             config=(tyro.conf.CascadeSubcommandArgs,),  # `train RECIPE --out ...` as well as `train --out ... RECIPE`
         )
-    except (ValueError, ModuleNotFoundError, Diverged) as error:  # the message is all that the user needs
+    except (ValueError, ModuleNotFoundError, Diverged, OSError) as error:  # the message is all that the user needs
         print(f"mambaout: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as stop:
+        print(f"mambaout: {stop if str(stop) else 'interrupted'}", file=sys.stderr)
+        return 128 + (stop.signum if isinstance(stop, Interrupted) else signal.SIGINT)

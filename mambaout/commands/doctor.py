@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 from mambaout.files import data as files
 
@@ -32,6 +33,27 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything."""
     return [*_versions(), *_devices(), *_data(), *_weights()]
+
+
+def examine_folder(folder: Path) -> list[Finding]:
+    """Look at every image of a folder before it is trained on.
+
+    Raises:
+        ValueError: it is no folder that a training could use.
+    """
+    from mambaout.training.decode import find_damaged
+    from mambaout.training.folders import read_folder
+    from mambaout.training.recipe import Data
+
+    found = read_folder(Data(folder=folder))
+    names = [name for name, _ in (*found.train, *found.val)]
+    findings = [Finding("Folder", "images", str(found))]
+    for label, name in enumerate(found.classes):
+        counts = [sum(place == label for _, place in part) for part in (found.train, found.val)]
+        findings.append(Finding("Classes", name, f"{counts[0]} training and {counts[1]} test images"))
+    cure = "replace it, remove it, or train with --data.skip-damaged"
+    damaged = [Finding("Damaged", name, problem, cure, True) for name, problem in find_damaged(folder, names)]
+    return [*findings, *damaged] if damaged else [*findings, Finding("Damaged", "none", f"{len(names)} can be read")]
 
 
 def report(findings: list[Finding]) -> str:

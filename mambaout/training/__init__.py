@@ -6,12 +6,14 @@
 """
 
 from mambaout.training.checkpoint import CheckpointError
+from mambaout.training.decode import ImageError
 from mambaout.training.engine import Run, train
 from mambaout.training.evaluate import Report, evaluate
 from mambaout.training.live import LiveCurve
 from mambaout.training.log import Epoch, Watcher
 from mambaout.training.loop import Diverged, fit
 from mambaout.training.recipe import RECIPES, Augment, Data, Machine, Model, Recipe
+from mambaout.training.signals import Interrupted
 from mambaout.training.sources import Source, Tensors
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "Data",
     "Diverged",
     "Epoch",
+    "ImageError",
+    "Interrupted",
     "LiveCurve",
     "Machine",
     "Model",

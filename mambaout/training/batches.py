@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from mambaout.training import augment as aug
+from mambaout.training.decode import ImageError, plain
 from mambaout.training.optim import batches_per_epoch
 from mambaout.training.recipe import Augment, Recipe
+from mambaout.training.signals import leave_to_parent
 from mambaout.training.sources import Source, generator
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # normalised images (B, C, H, W), probabilities of the classes (B, classes)
@@ -102,6 +104,20 @@ class Preparation:
         if not isinstance(getattr(model, "num_classes", None), int):
             raise ValueError(f"set {type(model).__name__}'s attribute num_classes to the number of its outputs")
         return Preparation(cfg.get("mean", (0.5,)), cfg.get("std", (0.5,)), model.num_classes)
+
+    def for_photos(self, model: Any) -> "Preparation":
+        """The same with one mean and std a channel: a folder's images become RGB, or grey for a model of grey images.
+
+        Raises:
+            ValueError: the model takes images of neither kind.
+        """
+        channels = getattr(model, "in_chans", 3)
+        if channels not in (1, 3):
+            raise ValueError(f"a folder's images have 3 channels, or 1; the model takes {channels}")
+        if len(self.mean) == channels:
+            return self
+        mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
+        return Preparation((mean,) * channels, (std,) * channels, self.classes)
 
     def check(self, classes: Sequence[str]) -> None:
         """Does the model know as many classes as the data have?
@@ -189,8 +205,9 @@ class FolderBatches:
             num_workers=self.workers,
             generator=torch.Generator(),  # or the loader draws its workers' seed from the model's random numbers
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=leave_to_parent,
         )
-        batches = iter(loader)
+        batches = plainly(loader)
         for step in range(first, last + 1):
             pieces = []
             for _ in range(self.share.pieces):
@@ -198,6 +215,18 @@ class FolderBatches:
                 random = generator(self.recipe.seed, "step", step)
                 pieces.append(mixed(x, labels, self.recipe.augment, self.prepare.classes, random))
             yield pieces
+
+
+def plainly(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches; an image that cannot be read is named in one line, wherever it was decoded.
+
+    Raises:
+        ImageError: there is one.
+    """
+    try:
+        yield from loader
+    except ImageError as error:
+        raise ImageError(plain(error)) from None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import nn
 
 from mambaout.training.batches import Batch
 from mambaout.training.recipe import Machine
+from mambaout.training.signals import Signals
 
 _PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -55,6 +56,8 @@ class Devices:
         )
         self.fabric.launch()
         self.device = self.fabric.device
+        self.signals = Signals()
+        self._asked = False  # any of several processes; all agree with each step
 
     @property
     def rank(self) -> int:
@@ -95,7 +98,15 @@ class Devices:
                 value = self.loss(self.model, piece) / len(batch)
                 self.fabric.backward(value)
             total += value.detach()
-        return self.mean(total).item()
+        asked = torch.full_like(total, float(self.signals.asked is not None))
+        loss, stop = self.mean(torch.stack([total, asked])).tolist()
+        self._asked = stop > 0
+        return loss
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Has a signal come to any of the processes?"""
+        return self._asked if self.processes > 1 else self.signals.asked is not None
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:
         """Over all processes."""
@@ -113,6 +124,15 @@ class Devices:
             steps = cast(torch.Tensor, self.fabric.all_gather(torch.tensor(step, device=self.device))).tolist()
             if len(set(steps)) > 1:
                 raise ValueError(f"the processes found checkpoints of different steps, {steps}: share the folder")
+
+    def shared_out(self, names: list[str], choose: Callable[[list[str]], list[str]]) -> list[str]:
+        """What ``choose`` takes of some names, each process of its share of them; all get what all have chosen."""
+        chosen = choose(names[self.rank :: self.processes])
+        if self.processes == 1:
+            return chosen
+        everyone: list[Any] = [None] * self.processes
+        torch.distributed.all_gather_object(everyone, chosen)
+        return [name for part in everyone for name in part]
 
     def clip(self, norm: float) -> None:
         """See :class:`mambaout.training.loop.Backend`."""

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +14,15 @@ from torch.utils.data import DataLoader, Subset
 
 from mambaout.models import create_model, load_weights
 from mambaout.models.registry import MODELS
-from mambaout.models.weights import read_state_dict, shape_of, tensors_in
-from mambaout.training import checkpoint
-from mambaout.training.batches import Preparation
+from mambaout.models.weights import read_state_dict, shape_of
+from mambaout.training.batches import Preparation, plainly
+from mambaout.training.classes import match
 from mambaout.training.devices import find_device
-from mambaout.training.recipe import Data, Machine, Recipe, from_json
-from mambaout.training.sources import PHOTO_SIZE, Source, image_folder, source
-
-WEIGHTS = "weights.safetensors"  # what a finished training leaves in its folder
+from mambaout.training.folders import PHOTO_SIZE, Folder, Photos, read_for_evaluation
+from mambaout.training.recipe import Data, Machine, Recipe
+from mambaout.training.run_files import read_run_file, weights_file
+from mambaout.training.signals import leave_to_parent
+from mambaout.training.sources import Source, check_labels, source
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Report:
         classes: names.
         per_class: (classes,) share of each class's images that were recognised; NaN where there were none.
         confusion: (classes, classes) images of class i that were taken for class j.
+        about: where the images came from; empty where there is nothing to say.
     """
 
     images: int
@@ -44,11 +46,13 @@ class Report:
     classes: tuple[str, ...]
     per_class: torch.Tensor
     confusion: torch.Tensor
+    about: str = ""
 
     def __str__(self) -> str:
         """The totals, then each class with what it is most often mistaken for, the worst first."""
         accuracy = f"top-1 {100 * self.top1:.2f} %, top-5 {100 * self.top5:.2f} %"
-        lines = [f"{self.images} images: {accuracy}, loss {self.loss:.4f}"]
+        lines = [self.about] if self.about else []
+        lines.append(f"{self.images} images: {accuracy}, loss {self.loss:.4f}")
         width = max(map(len, self.classes))
         for i in self.per_class.argsort(stable=True).tolist():
             total = int(self.confusion[i].sum())
@@ -121,40 +125,47 @@ def measure(
 
 
 def evaluation_batches(
-    data: Data | Source,
+    data: Folder | Source,
     prepare: Preparation,
     cfg: dict[str, Any],
     *,
+    size: int = PHOTO_SIZE,
     batch_size: int = 256,
     workers: int = 0,
     rank: int = 0,
     processes: int = 1,
-) -> tuple[Iterator[tuple[torch.Tensor, torch.Tensor]], Sequence[str]]:
-    """The evaluation images, normalised, in batches, and the names of the classes.
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The evaluation images, normalised, in batches.
 
     Among several processes each takes every so-many-th image, none twice.
 
     Args:
-        data: an image folder's, or a set in memory.
+        data: an image folder, or a set in memory.
         prepare: see :class:`Preparation`.
         cfg: the model's ``pretrained_cfg``, for its crop and interpolation (bicubic, whole image: the paper's).
+        size: height and width of a folder's images.
+        batch_size: images at once.
+        workers: processes that decode a folder's images.
+        rank, processes: this process's number, and how many there are.
     """
-    if isinstance(data, Data):
+    if isinstance(data, Folder):
         from mambaout.training.photos import evaluation_transform
 
         crop = {key: cfg[key] for key in ("crop_pct", "interpolation") if key in cfg}
-        size = data.image_size or PHOTO_SIZE
-        folder = image_folder(data, "val", evaluation_transform(size, prepare.mean, prepare.std, **crop))
-        mine = Subset(folder, range(rank, len(folder), processes))
-        return iter(DataLoader(mine, batch_size, num_workers=workers, generator=torch.Generator())), folder.classes
+        images = Photos(data.root, data.val, evaluation_transform(size, prepare.mean, prepare.std, **crop))
+        mine = Subset(images, range(rank, len(images), processes))
+        loader: DataLoader[Any] = DataLoader(
+            mine, batch_size, num_workers=workers, generator=torch.Generator(), worker_init_fn=leave_to_parent
+        )
+        return plainly(loader)
 
-    images, labels = (t[rank::processes] for t in data.test())
+    pictures, labels = (t[rank::processes] for t in data.test())
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        for x, y in zip(pictures.split(batch_size), labels.split(batch_size), strict=True):
             yield prepare.normalise(x.float() / 255), y
 
-    return batches(), data.classes
+    return batches()
 
 
 def evaluate(
@@ -166,18 +177,24 @@ def evaluate(
     precision: Literal["fp32", "bf16", "fp16"] = "fp32",
     batch_size: int = 256,
     workers: int = 8,
+    whole: bool = False,
 ) -> Report:
     """Top-1 and top-5 accuracy on the test images, with the crop, interpolation and normalisation of the model.
+
+    Where the weights tell the names of their classes, as those of a training do, classes are matched by name: the data
+    may have some of them only, in any order. Else there must be as many, in the same order.
 
     Args:
         what: a model; the name of one with released weights; the folder, a checkpoint or the weights of a training
             of your own; or any other weights of ``architecture``.
-        data: what to classify; by default what your own training learned from.
+        data: what to classify; by default what your own training learned from. A folder's images are as large as in
+            that training, where ``data`` does not say.
         architecture: one of ``mambaout.list_models()``, for weights that do not say what they belong to.
         device: where; auto takes the GPU if there is one.
         precision: of the forward pass.
         batch_size: images at once.
         workers: processes that decode images.
+        whole: take all images of a folder without val/, not only the fifth that a training holds back.
 
     Raises:
         ValueError: there is no such model or file, no data, or the two do not fit.
@@ -185,65 +202,61 @@ def evaluate(
     Machine(device, precision, workers=workers)  # refuses what no machine can do
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    model, recipe = _model(what, architecture)
+    model, recipe, known = _model(what, architecture)
     if data is None:
         if recipe is None:
             raise ValueError("say what to evaluate on: data=Data('fashion_mnist'), or Data('folder', folder=...)")
         data = recipe.data
-    if isinstance(data, Data) and data.name != "folder":
-        data = source(data)
+    size = (data.image_size if isinstance(data, Data) else None) or (recipe and recipe.data.image_size) or PHOTO_SIZE
     place = torch.device(find_device(device))
     cfg = getattr(model, "pretrained_cfg", None) or {}
+    images = images_of(data, whole)
     prepare = Preparation.of(model)
-    batches, classes = evaluation_batches(data, prepare, cfg, batch_size=batch_size, workers=workers)
-    prepare.check(classes)
+    prepare = prepare.for_photos(model) if isinstance(images, Folder) else prepare
+    if known is None:
+        prepare.check(images.classes)
+        known, places = images.classes, list(range(len(images.classes)))
+    else:
+        places = match(images.classes, known)
+    batches = evaluation_batches(images, prepare, cfg, size=size, batch_size=batch_size, workers=workers)
+    order = torch.tensor(places)
     types = {"bf16": torch.bfloat16, "fp16": torch.float16}
     autocast = torch.autocast(place.type, types[precision]) if precision in types else None
-    return measure(model.to(place), batches, classes, place, autocast)
+    report = measure(model.to(place), ((x, order[y]) for x, y in batches), known, place, autocast)
+    return replace(report, about=str(images)) if isinstance(images, Folder) else report
 
 
-def _model(what: nn.Module | str | Path, architecture: str | None) -> tuple[Any, Recipe | None]:
-    """The model, and the recipe that it was trained by, if known."""
+def images_of(data: Data | Source, whole: bool = False) -> Folder | Source:
+    """The images to evaluate on.
+
+    Raises:
+        ValueError: there are none, or a label is not the place of a class.
+    """
+    if isinstance(data, Data) and data.name == "folder":
+        return read_for_evaluation(data, whole)
+    found = source(data) if isinstance(data, Data) else data
+    check_labels(found.test()[1], found.classes, "test")
+    return found
+
+
+def _model(
+    what: nn.Module | str | Path, architecture: str | None
+) -> tuple[Any, Recipe | None, Sequence[str] | None]:
+    """The model, and the recipe that it was trained by and the names of its classes, where they are known."""
     if isinstance(what, nn.Module):
-        return what, None
+        return what, None, getattr(what, "class_names", None)
     path = Path(what)
     if str(what) in MODELS and not path.exists():
-        return create_model(str(what), pretrained=True), None
-    if path.is_dir():
-        finished, found = path / WEIGHTS, checkpoint.checkpoints(path)
-        if not finished.is_file() and not found:
-            raise ValueError(f"{path} has neither {WEIGHTS} nor a checkpoint: is it the folder of a training?")
-        path = finished if finished.is_file() else found[-1]
+        return create_model(str(what), pretrained=True), None, None
+    path = weights_file(path)
     if not path.is_file():
         near = difflib.get_close_matches(str(what), MODELS, n=2)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"{what} is no model, and there is no such file or folder.{hint}")
     if architecture is not None:
-        return load_weights(create_model(architecture, **shape_of(read_state_dict(path))), path), None
-    told, state = _own(path)
-    if "num_classes" not in told:
+        return load_weights(create_model(architecture, **shape_of(read_state_dict(path))), path), None, None
+    kept = read_run_file(path)
+    if kept.recipe is None or not kept.shape:
         raise ValueError(f"{path} does not say what model it belongs to: name its architecture, such as mambaout_tiny")
-    try:
-        recipe = from_json(told["recipe"])
-        shape = {"num_classes": int(told["num_classes"]), "in_chans": int(told["in_chans"])}
-    except (KeyError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} does not say as it should what model it belongs to: {error}") from error
-    model = load_weights(create_model(recipe.model.name, **recipe.model.options() | shape), state)
-    return model, None if told.get("data") == "given" else recipe
-
-
-def _own(path: Path) -> tuple[dict[str, str], Any]:
-    """What a file of ours says about its model, nothing if it is another's; and where its weights are."""
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, "pt") as file:
-                told = file.metadata() or {}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path} cannot be read as weights: {error}") from error
-        return told, path
-    state = checkpoint.load(path)
-    if "recipe" not in state:
-        return {}, path
-    return state["about"] | {"recipe": state["recipe"]}, tensors_in(state, path)
+    model = create_model(kept.recipe.model.name, **kept.recipe.model.options() | kept.shape)
+    return load_weights(model, kept.source), kept.recipe if kept.own_data else None, kept.class_names

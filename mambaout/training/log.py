@@ -87,6 +87,14 @@ class Stopwatch:
         self.seconds, self._epoch, self._mark = self.seconds + passed, self._epoch + passed, now
         return passed
 
+    def state(self) -> tuple[float, int, float, float]:
+        """For checkpoints."""
+        return self.seconds, self._steps, self._stepping, self._epoch
+
+    def restore(self, state: tuple[float, int, float, float]) -> None:
+        """From checkpoints."""
+        self.seconds, self._steps, self._stepping, self._epoch = state
+
     @property
     def step_seconds(self) -> float:
         """Mean duration of this epoch's steps."""
@@ -103,6 +111,9 @@ class Watcher:
 
     def begin(self, first_step: int, last_step: int, history: list[Epoch]) -> None:
         """The run begins, or goes on after the epochs of ``history``."""
+
+    def note(self, text: str) -> None:
+        """Something to be told, such as what is in a folder or how the model does early on."""
 
     def step(self, step: int, loss: float, lr: float) -> None:
         """A step is done."""
@@ -130,6 +141,12 @@ class Progress(Watcher):
 
         hidden = not self.out.isatty() and not _in_notebook()
         self.bar = tqdm(initial=first_step - 1, total=last_step, unit="step", file=self.out, disable=hidden)
+
+    def note(self, text: str) -> None:
+        """See :class:`Watcher`."""
+        from tqdm.auto import tqdm
+
+        tqdm.write(text, file=self.out)
 
     def step(self, step: int, loss: float, lr: float) -> None:
         """See :class:`Watcher`."""
@@ -218,6 +235,11 @@ class Several(Watcher):
         """See :class:`Watcher`."""
         for watcher in self.watchers:
             watcher.begin(first_step, last_step, history)
+
+    def note(self, text: str) -> None:
+        """See :class:`Watcher`."""
+        for watcher in self.watchers:
+            watcher.note(text)
 
     def step(self, step: int, loss: float, lr: float) -> None:
         """See :class:`Watcher`."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,11 +26,54 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
 
 
+def layers(model: nn.Module) -> dict[str, int]:
+    """Each parameter's layer, counted from the image.
+
+    0 is what comes before the first block. Each block is a layer, with the downsampling before it; what comes behind
+    the last block is the last layer.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    found = [re.match(r".*?\bblocks\.\d+\.", name) for name in names]
+    blocks = list(dict.fromkeys(match[0] for match in found if match))
+    depths, depth = {}, len(blocks) + 1
+    for name, match in zip(reversed(names), reversed(found), strict=True):
+        depth = blocks.index(match[0]) + 1 if match else depth
+        depths[name] = depth
+    for name, match in zip(names, found, strict=True):
+        if match:
+            break
+        depths[name] = 0
+    return depths
+
+
+def layer_groups(model: nn.Module, weight_decay: float, lr: float, layer_decay: float) -> list[dict[str, Any]]:
+    """:func:`parameter_groups` for each of the :func:`layers`, from the last, which learns at ``lr``, to the first.
+
+    Each layer's rate is ``layer_decay`` times that of the next one (Clark et al., 2020; Bao et al., 2022).
+    """
+    decayed, kept = parameter_groups(model, weight_decay)
+    depths = layers(model)
+    by_parameter = {parameter: depths[name] for name, parameter in model.named_parameters()}
+    groups = []
+    for depth in range(last := max(depths.values()), -1, -1):
+        for group in (decayed, kept):
+            chosen = [parameter for parameter in group["params"] if by_parameter[parameter] == depth]
+            if chosen:
+                groups.append(group | {"params": chosen, "lr": lr * layer_decay ** (last - depth)})
+    return groups
+
+
 def adamw(
-    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    layer_decay: float | None = None,
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter, 2019) over :func:`parameter_groups`."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas)
+    """AdamW (Loshchilov & Hutter, 2019) over :func:`parameter_groups`, or :func:`layer_groups`."""
+    if layer_decay is None:
+        return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas)
+    return torch.optim.AdamW(layer_groups(model, weight_decay, lr, layer_decay), lr=lr, betas=betas)
 
 
 def warmup_cosine(
@@ -43,7 +87,7 @@ def warmup_cosine(
         start, end: first and last learning rate as a share of the peak.
     """
     if not 0 <= warmup < steps:
-        raise ValueError(f"warmup must be at least 0 and less than steps ({steps}), got {warmup}")
+        raise ValueError(f"the warm-up must take less than all {steps} steps, and at least 0; got {warmup}: shorten it")
 
     def share(step: int) -> float:
         if step < warmup:
@@ -87,7 +131,9 @@ def batches_per_epoch(images: int, batch_size: int) -> int:
         ValueError: there are fewer images than a batch.
     """
     if images < batch_size:
-        raise ValueError(f"a batch of {batch_size} needs at least as many images, got {images}")
+        raise ValueError(
+            f"a batch of {batch_size} needs at least as many images, got {images}: choose a smaller batch_size"
+        )
     return images // batch_size
 
 

@@ -38,7 +38,10 @@ _SMOOTH = (InterpolationMode.BILINEAR, InterpolationMode.BICUBIC)
 
 
 def training_transform(augment: Augment, size: int, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
-    """A PIL image -> (3, size, size), cropped, flipped, recoloured, normalised and perhaps erased."""
+    """An RGB image -> (C, size, size), cropped, flipped, recoloured, normalised and perhaps erased.
+
+    C is the length of ``mean`` and ``std``: 3, or 1 for a model of grey images.
+    """
     steps: list[nn.Module] = [
         v2.RandomChoice(  # bilinear or bicubic, as timm's "random" interpolation
             [v2.RandomResizedCrop(size, scale=(augment.crop, 1.0), interpolation=mode) for mode in _SMOOTH]
@@ -46,7 +49,7 @@ def training_transform(augment: Augment, size: int, mean: Sequence[float], std: 
         v2.RandomHorizontalFlip(augment.flip),
     ]
     if augment.rand_augment:
-        fill = [min(255, round(255 * value)) for value in mean]
+        fill = [min(255, round(255 * value)) for value in (mean if len(mean) == 3 else [*mean] * 3)]
         steps.append(RandAugment(augment.rand_augment, augment.rand_augment_std, fill))
     elif augment.color_jitter:
         steps.append(v2.ColorJitter(*[augment.color_jitter] * 3))
@@ -59,13 +62,14 @@ def training_transform(augment: Augment, size: int, mean: Sequence[float], std: 
 def evaluation_transform(
     size: int, mean: Sequence[float], std: Sequence[float], *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> nn.Module:
-    """A PIL image -> the central (3, size, size), after the shorter side was scaled to size / crop_pct."""
+    """An RGB image -> the central (C, size, size), after the shorter side was scaled to size / crop_pct."""
     mode = InterpolationMode(interpolation)
     return v2.Compose([v2.Resize(int(size / crop_pct), mode), v2.CenterCrop(size), *_to_tensor(mean, std)])
 
 
 def _to_tensor(mean: Sequence[float], std: Sequence[float]) -> list[nn.Module]:
-    return [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
+    grey = [v2.Grayscale()] if len(mean) == 1 else []
+    return [*grey, v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std))]
 
 
 class RandAugment(nn.Module):

@@ -52,12 +52,15 @@ class Model:
         drop_path_rate: stochastic depth of the last block. By default the paper's value for that model, else 0.
         settings: any other settings of the model, such as "dims=(48,96)" "kernel_size=5".
         pretrained: start from the released ImageNet weights, or from those of the book.
+        checkpoint: start from these weights instead: a file, or the folder of a training. With other classes than
+            theirs the last layer is fresh.
     """
 
     name: str = "mambaout_femto"
     drop_path_rate: float | None = None
     settings: tuple[str, ...] = ()
     pretrained: bool = False
+    checkpoint: Path | None = None
 
     def __post_init__(self) -> None:
         _bounds(self, drop_path_rate="[0, 1)")
@@ -74,13 +77,16 @@ class Data:
 
     Attributes:
         name: fashion_mnist, clutter or stamps, which the book carries, or folder.
-        folder: for "folder": where train/CLASS/*.jpg and val/CLASS/*.jpg lie, as in ImageNet.
+        folder: for "folder": where train/CLASS/ and val/CLASS/ lie with the images in them, as in ImageNet; or CLASS/
+            alone, of which a fifth is held back for evaluation.
         image_size: height and width, of a folder's crops in training and evaluation (224 by default) or of clutter and
             stamps (64 by default).
         level: for "clutter": how hard; see `mambaout.datasets.clutter.LEVELS`.
-        division: for "stamps": which cut-outs are held back for the test; see `mambaout.datasets.stamps.divide`.
+        division: for "stamps": which cut-outs are held back for the test, see `mambaout.datasets.stamps.divide`; for a
+            folder without val/: which fifth.
         subset: learn from that many images only, a fixed random choice. All by default.
         holdout: keep that many training images out of the training, and evaluate on them instead of the test images.
+        skip_damaged: image folder: read every image before the training begins, and leave out those that cannot be.
     """
 
     name: str = "folder"
@@ -90,6 +96,7 @@ class Data:
     division: int = 0
     subset: int | None = None
     holdout: int = 0
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
         _bounds(self, image_size="[8, 8192]", division="[0, inf)", subset="[1, inf)", holdout="[0, inf)")
@@ -150,6 +157,8 @@ class Recipe:
         cooldown_epochs: further epochs at min_lr, after `epochs`.
         warmup_lr: learning rate of the first step.
         min_lr: learning rate of the last step.
+        layer_decay: the learning rate of each block is that of the next one times this, so that the first layers of
+            trained weights change least. None by default.
         weight_decay: AdamW's, for weights of linear layers and convolutions; none on norms and biases.
         betas: AdamW's.
         label_smoothing: probability that the target spreads over all classes.
@@ -170,6 +179,7 @@ class Recipe:
     cooldown_epochs: int = 0
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
+    layer_decay: float | None = None
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     label_smoothing: float = 0.1
@@ -181,7 +191,7 @@ class Recipe:
         _bounds(self, epochs="[1, inf)", batch_size="[1, inf)", cooldown_epochs="[0, inf)")
         _bounds(self, lr="(0, inf)", lr_batch="[1, inf)", warmup_lr="[0, inf)", min_lr="[0, inf)")
         _bounds(self, weight_decay="[0, inf)", betas="[0, 1)", label_smoothing="[0, 1)", clip_norm="(0, inf)")
-        _bounds(self, ema="(0, 1)", seed=f"[0, {2**63})", warmup_epochs=f"[0, {self.epochs})")
+        _bounds(self, ema="(0, 1)", seed=f"[0, {2**63})", warmup_epochs=f"[0, {self.epochs})", layer_decay="(0, 1]")
 
     @property
     def peak_lr(self) -> float:
@@ -262,12 +272,27 @@ RECIPES: dict[str, Recipe] = {
         ema=0.999,
         clip_norm=1.0,
     ),
+    # Mild, as is usual for trained weights (ConvNeXt's and timm's fine-tuning), and fit for a few hundred images too.
+    "finetune": Recipe(
+        model=Model("mambaout_femto", pretrained=True),
+        augment=Augment(crop=0.35, color_jitter=0.2, erase=0.1),
+        epochs=20,
+        batch_size=32,
+        lr=2e-3,
+        lr_batch=128,
+        warmup_epochs=1,
+        warmup_lr=1e-6,
+        min_lr=1e-6,
+        layer_decay=0.8,
+        clip_norm=1.0,
+    ),
 }
 
 DESCRIPTIONS = {
     "imagenet": "The paper's: 300 epochs of ImageNet at batch 4096, AdamW 4e-3 (Table 5).",
     "fashion_mnist": "28 x 28 grey clothes, 40 epochs, for the CPU (--precision bf16 where it is fast).",
     "clutter": "64 x 64 items of Fashion-MNIST over photographs, shown anew each epoch.",
+    "finetune": "Released weights, or your own, go on learning on a folder of images.",
     "stamps": "64 x 64 coloured cut-outs over photographs, composed anew each epoch.",
 }
 
@@ -295,16 +320,22 @@ def from_json(text: str) -> Recipe:
 
 def _assembled(fields: dict[str, Any]) -> Recipe:
     """A recipe from its fields, those that JSON has no types for restored."""
-    if fields["data"].folder is not None:
-        fields["data"] = dataclasses.replace(fields["data"], folder=Path(fields["data"].folder))
-    fields["model"] = dataclasses.replace(fields["model"], settings=tuple(fields["model"].settings))
+    data, model = fields["data"], fields["model"]
+    fields["data"] = dataclasses.replace(data, folder=_path(data.folder))
+    fields["model"] = dataclasses.replace(model, settings=tuple(model.settings), checkpoint=_path(model.checkpoint))
     return Recipe(**fields | {"betas": tuple(fields["betas"])})
 
 
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """What differs, as "epochs: 10 -> 20"; a folder that has moved makes no difference."""
+    """What differs, as "lr: 0.1 -> 0.2". Files that have moved make no difference, nor do more epochs."""
     before, after = (_flat(dataclasses.asdict(recipe)) for recipe in (old, new))
-    changed = [key for key in before if before[key] != after[key] and key != "data.folder"]
+    if new.epochs > old.epochs:
+        del before["epochs"]
+    changed = [key for key in before if before[key] != after[key] and key not in ("data.folder", "model.checkpoint")]
     return [f"{key}: {before[key]} -> {after[key]}" for key in changed]
 
 

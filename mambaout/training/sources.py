@@ -1,19 +1,16 @@
-"""Training data: the sets that the book carries, tensors of your own, and image folders."""
+"""Training data that fit into memory: the sets that the book carries, and tensors of your own."""
 
 import difflib
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 
-from mambaout.files.read import photograph
+from mambaout.training.classes import match
 from mambaout.training.recipe import Data
-
-PHOTO_SIZE = 224  # height and width of an image folder's crops
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:
@@ -200,13 +197,16 @@ class Held:
     def __init__(self, whole: Source, data: Data) -> None:
         images, labels = whole.train(0, 0)
         count = len(labels)
+        for split, given in (("train", labels), ("test", whole.test()[1])):
+            check_labels(given, whole.classes, split)
         order = torch.randperm(count, generator=generator(0, "subset"))  # the same for every seed
         end = min(count, data.holdout + (count if data.subset is None else data.subset))
         if not 0 <= data.holdout < count or end == data.holdout:
             raise ValueError(
                 f"subset and holdout must leave some of the {count} training images, got {data.subset}, {data.holdout}"
             )
-        self.whole, self.classes, self.fresh = whole, whole.classes, whole.fresh
+        self.whole, self.classes, self.fresh = whole, list(whole.classes), whole.fresh
+        self.places: torch.Tensor | None = None  # of the classes, where a run knows them in another order
         self.chosen = order[data.holdout : end].sort().values if end - data.holdout < count else None
         held = order[: data.holdout]
         self.held = (images[held], labels[held]) if data.holdout else None
@@ -214,42 +214,32 @@ class Held:
     def train(self, seed: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         """See :class:`Source`."""
         images, labels = self.whole.train(seed, epoch)
+        labels = labels if self.places is None else self.places[labels]
         return (images, labels) if self.chosen is None else (images[self.chosen], labels[self.chosen])
 
     def test(self) -> tuple[torch.Tensor, torch.Tensor]:
         """See :class:`Source`."""
-        return self.held or self.whole.test()
+        images, labels = self.held or self.whole.test()
+        return images, labels if self.places is None else self.places[labels]
+
+    def reorder(self, classes: Sequence[str]) -> None:
+        """From now on the labels count the same classes in this order.
+
+        Raises:
+            ValueError: they are not the same.
+        """
+        self.places = torch.tensor(match(self.whole.classes, classes))
+        self.classes = list(classes)
 
 
-def class_names(data: Data, split: str) -> list[str]:
-    """The folders in FOLDER/train or FOLDER/val, in the labels' order.
+def check_labels(labels: torch.Tensor, classes: Sequence[str], split: str) -> None:
+    """Is every label the place of a class?
 
     Raises:
-        ValueError: no folder was named, or it has none of that split.
+        ValueError: one is not; found now, not in a loss on the GPU.
     """
-    path = _split_folder(data, split)
-    return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-
-
-def image_folder(data: Data, split: str, transform: Callable[[Any], torch.Tensor]) -> Any:
-    """torchvision's ImageFolder over FOLDER/train or FOLDER/val.
-
-    Raises:
-        ValueError: no folder was named, or it has no images of that split.
-    """
-    from torchvision.datasets import ImageFolder
-
-    path = _split_folder(data, split)
-    try:
-        return ImageFolder(str(path), transform, loader=photograph)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} holds no images: {error}") from error
-
-
-def _split_folder(data: Data, split: str) -> Path:
-    if data.folder is None:
-        raise ValueError("data.folder is missing: the folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
-    path = data.folder / split
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}: images are expected in {path}/CLASS/")
-    return path
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+        raise ValueError(
+            f"labels must lie between 0 and {len(classes) - 1}, as there are {len(classes)} classes; those of {split} "
+            f"lie between {int(labels.min())} and {int(labels.max())}"
+        )

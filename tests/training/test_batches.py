@@ -7,8 +7,9 @@ from tiny import tiny_data, tiny_recipe
 from mambaout.models import create_model
 from mambaout.training import Augment, Data, Tensors
 from mambaout.training.batches import FolderBatches, MemoryBatches, Order, Preparation, Share
+from mambaout.training.folders import Photos, read_folder
 from mambaout.training.photos import training_transform
-from mambaout.training.sources import ClutterSource, Held, StampSource, image_folder, source
+from mambaout.training.sources import ClutterSource, Held, StampSource, source
 
 CPU = torch.device("cpu")
 PREPARE = Preparation((0.5,), (0.25,), 4)
@@ -120,7 +121,7 @@ def folder(photos, workers=0, share=WHOLE):
         batch_size=4, data=Data("folder", photos), augment=Augment(rand_augment=9, mixup=0.8, cutmix=1.0)
     )
     transform = training_transform(recipe.augment, 24, (0.5,) * 3, (0.25,) * 3)
-    images = image_folder(recipe.data, "train", transform)
+    images = Photos(photos, read_folder(recipe.data).train, transform)
     return FolderBatches(images, recipe, Preparation((0.5,) * 3, (0.25,) * 3, 2), share, CPU, workers)
 
 
@@ -154,12 +155,16 @@ def test_the_books_sets():
     assert source(Data("clutter", image_size=96, level="hard")) == ClutterSource(96, "hard")
 
 
+def wrong_labels():
+    return torch.zeros(4, 1, 5, 5, dtype=torch.uint8), torch.tensor([0, 1, 2, 3])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda p: source(Data("fashion_mnits")), "did you mean fashion_mnist"),
-        (lambda p: image_folder(Data(), "train", None), "data.folder is missing"),
-        (lambda p: image_folder(Data(folder=p), "train", None), "there is no folder"),
+        (lambda p: read_folder(Data()), "data.folder is missing"),
+        (lambda p: Held(Tensors(*[*wrong_labels()] * 2, "abc"), Data()), "between 0 and 2, .* train lie"),
         (lambda p: Tensors(*[torch.zeros(2)] * 4, "ab"), "uint8 and as many"),
         (lambda p: memory(augment=Augment(rand_augment=9)), "image folders only"),
         (lambda p: next(memory(batch_size=97)(1, 1)), "needs at least as many images"),

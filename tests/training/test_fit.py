@@ -75,7 +75,7 @@ def test_schedule_rises_linearly_and_falls_along_a_cosine():
     assert rates[:5] == pytest.approx([0.1, 0.325, 0.55, 0.775, 1.0])
     assert rates[7] == pytest.approx(0.01 + 0.99 / 2)  # halfway from step 4 to step 10
     assert rates[10:] == pytest.approx([0.01] * 4)  # and stays
-    with pytest.raises(ValueError, match="less than steps"):
+    with pytest.raises(ValueError, match="must take less than all 4 steps"):
         warmup_cosine(optimizer, 4, 4)
 
 

@@ -77,10 +77,11 @@ def test_what_is_no_recipe_is_said(text):
 
 
 def test_differences_are_named():
-    a, b = tiny_recipe(), tiny_recipe(epochs=5, augment=Augment(shift=3), data=Data("tiny", Path("elsewhere")))
+    a, b = tiny_recipe(), tiny_recipe(epochs=2, augment=Augment(shift=3), data=Data("tiny", Path("elsewhere")))
     found = differences(a, b)
-    assert "epochs: 3 -> 5" in found and "augment.shift: 1 -> 3" in found
+    assert "epochs: 3 -> 2" in found and "augment.shift: 1 -> 3" in found
     assert not any("folder" in line for line in found)
+    assert not any("epochs" in line for line in differences(b, a)), "more of them only continue the run"
 
 
 NAN, MANY = float("nan"), 100_000
@@ -91,6 +92,7 @@ NAN, MANY = float("nan"), 100_000
     [
         (Recipe, {"epochs": [0, -1], "batch_size": [0, -8], "lr": [0.0, NAN, float("inf")], "lr_batch": [0]}),
         (Recipe, {"warmup_epochs": [300, -1, NAN], "cooldown_epochs": [-1], "ema": [0.0, 1.0, NAN]}),
+        (Recipe, {"layer_decay": [0.0, 1.1, NAN]}),
         (Recipe, {"warmup_lr": [-1.0, NAN], "min_lr": [-1.0, NAN], "weight_decay": [-0.1, NAN], "clip_norm": [0, NAN]}),
         (Recipe, {"label_smoothing": [1.0, -0.1, NAN], "betas": [(0.9, 1.0), (NAN, 0.9)], "seed": [-1, 2**63]}),
         (Data, {"subset": [0, -1], "holdout": [-1], "division": [-1], "image_size": [0, -64, MANY]}),
@@ -141,7 +143,7 @@ def chosen(monkeypatch, *args):
 
 
 def test_every_field_can_be_changed(monkeypatch):
-    recipe, machine, out = chosen(
+    recipe, machine, out, compare = chosen(
         monkeypatch, "imagenet", "--out", "runs/a", "--epochs", "3", "--warmup-epochs", "0.5", "--augment.mixup", "0",
         "--model.name", "mambaout_tiny", "--model.settings", "kernel_size=5", "--data.folder", "photos",
         "--ema", "0.99", "--precision", "bf16", "--micro-batch", "64", "--threads", "1",
@@ -156,10 +158,11 @@ def test_every_field_can_be_changed(monkeypatch):
         data=Data(folder=Path("photos")),
     )
     assert (machine.precision, machine.micro_batch, machine.threads, out) == ("bf16", 64, 1, Path("runs/a"))
+    assert not compare and chosen(monkeypatch, "finetune", "--out", "runs/a", "--compare")[3]
 
 
 def test_options_may_stand_before_the_recipe(monkeypatch):
-    recipe, _, out = chosen(monkeypatch, "--out", "b", "fashion_mnist")
+    recipe, _, out, _ = chosen(monkeypatch, "--out", "b", "fashion_mnist")
     assert recipe == RECIPES["fashion_mnist"] and out == Path("b")
 
 
