@@ -29,6 +29,7 @@ from mambaout.models.weights import read_state_dict
 from mambaout.studies import runner
 from mambaout.studies.record import Result, write_results
 from mambaout.training import checkpoint
+from mambaout.training.decode import decode
 
 stamps = importlib.import_module("mambaout.datasets.stamps")  # the package has a function of that name
 VARIANTS = int(os.environ.get("DAMAGED_VARIANTS", "200"))
@@ -74,8 +75,8 @@ LOADERS = [
     Loader("text.xz", lambda path: path.write_bytes(lzma.compress("Ä whale. " .encode() * 50)),
            lambda path: read.text(read.unpack(path), path)),
     Loader("picture.webp", picture, lambda path: read.image(path, "RGB")),
-    Loader("photo.jpg", picture, lambda path: read.photograph(str(path))),
-    Loader("photo.png", picture, lambda path: read.photograph(str(path))),
+    Loader("photo.jpg", picture, decode),
+    Loader("photo.png", picture, decode),
     Loader("table.csv", table, lambda path: read.table(path, ("model", "top1"))),
     Loader("data/paper/models.csv", table, lambda path: paper.table("models")),
     Loader("data/stamps/stamps.csv", lambda path: path.write_text("file,class,name\n" + "a.webp,bird,owl\n" * 3),

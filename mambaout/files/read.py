@@ -13,7 +13,6 @@ from mambaout.files.transfer import why
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
 
 UNPACKED = 2**28  # bytes that a file may hold when it is unpacked: five times the largest of ours
 DEPTH = 32  # of lists in lists in YAML, whose parser takes long for more
@@ -116,19 +115,4 @@ def image(path: Path, mode: str) -> "np.ndarray":
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many types
-        raise DataError(f"{path} cannot be decoded as an image: {why(error)}.") from error
-
-
-def photograph(path: str) -> "Image":
-    """An image of a reader's own as Pillow's RGB image, of any size that Pillow takes for none to fear.
-
-    Raises:
-        DataError: it is damaged or of another format.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=FORMATS) as opened:
-            return opened.convert("RGB")
-    except Exception as error:
         raise DataError(f"{path} cannot be decoded as an image: {why(error)}.") from error
