@@ -113,6 +113,12 @@ def _devices() -> Iterator[Finding]:
 
     capability = torch.backends.cpu.get_cpu_capability()
     yield Finding("Devices", "CPU", f"{torch.get_num_threads()} threads, {capability}")
+    if importlib.util.find_spec("numba"):
+        yield Finding("Devices", "numba", "found: on the CPU the scan is one fused kernel")
+    else:
+        yield Finding(
+            "Devices", "numba", "not installed: on the CPU the scan runs in plain PyTorch", "run `pip install numba`"
+        )
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         bf16 = "with" if torch.cuda.is_bf16_supported() else "without"

@@ -31,7 +31,10 @@ _in_parallel = False
 
 @contextmanager
 def parallel_scan() -> Iterator[None]:
-    """Inside this `with` block every selective scan is the parallel form, which a tracer records as a small graph.
+    """Inside this `with` block every selective scan is the parallel form, which a tracer records as a small graph::
+
+        with mambaout.layers.parallel_scan():
+            graph = some_tracer(model, images)
 
     Tracers that make themselves known (`torch.jit.trace`, `torch.export`, both ONNX exporters, `make_fx`) and the
     transforms of `torch.func` get it without being told. It is for those that do not, and for who wants it by name.

@@ -1,6 +1,6 @@
 """The bricks: blocks, token mixers and the selective scan."""
 
-from mambaout.kernels.scan import selective_scan
+from mambaout.kernels.scan import parallel_scan, selective_scan
 from mambaout.kernels.scan_reference import selective_scan_reference, selective_scan_step, zero_order_hold
 from mambaout.layers.attention import Attention, KVCache
 from mambaout.layers.attention_block import AttentionBlock
@@ -25,6 +25,7 @@ __all__ = [
     "SelectiveSSM",
     "Stem",
     "TransformerBlock",
+    "parallel_scan",
     "selective_scan",
     "selective_scan_reference",
     "selective_scan_step",

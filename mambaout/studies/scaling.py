@@ -9,7 +9,8 @@ The variants:
 
 - ``attention``, ``causal_attention``: the layer with its four projections; 64 channels a head, as in ViT.
 - ``unfused_attention``: the same layer, but the L x L matrix is written to memory (PyTorch's "math" form).
-- ``ssm``: `SelectiveSSM` with 16 numbers of state per channel.
+- ``ssm``: `SelectiveSSM` with 16 numbers of state per channel; on the CPU its scan is one fused kernel.
+- ``unfused_ssm``: the same layer with the scan in PyTorch's operations, as on a machine without numba.
 - ``transformer_block``, ``mamba_block``, ``gated_cnn_block``: whole blocks; the last two on a map as square as can be.
 
 The times are those of one machine, and of whatever else runs on it: measure with nothing else running.
@@ -29,6 +30,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mambaout.kernels.scan_chunked import selective_scan_chunked
 from mambaout.layers import Attention, GatedCNNBlock, MambaBlock, SelectiveSSM, TransformerBlock
 from mambaout.studies import measure
 from mambaout.studies.record import Result
@@ -63,11 +65,22 @@ class ScalingConfig:
     memory_limit: float = 4.0
 
 
+class UnfusedSSM(SelectiveSSM):
+    """The same numbers from the chunked scan, whose arrays of chunk x D x N numbers go through memory."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        delta, A, B, C = self.select(x)
+        y, _ = selective_scan_chunked(x, delta, A, B, C, self.D)
+        return y
+
+
 MODULES: dict[str, Callable[[int], nn.Module]] = {
     "attention": lambda dim: Attention(dim, dim // HEAD_DIM),
     "causal_attention": lambda dim: Attention(dim, dim // HEAD_DIM, causal=True),
     "unfused_attention": lambda dim: Attention(dim, dim // HEAD_DIM),
     "ssm": SelectiveSSM,
+    "unfused_ssm": UnfusedSSM,
     "transformer_block": lambda dim: TransformerBlock(dim, dim // HEAD_DIM),
     "mamba_block": MambaBlock,
     "gated_cnn_block": GatedCNNBlock,
