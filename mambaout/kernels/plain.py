@@ -19,8 +19,11 @@ from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 _PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
-# As they are before anybody replaces them for all modules.
-_FORWARDS: dict[type[nn.Module], object] = {kind: kind.forward for kind in (nn.Linear, nn.Conv2d)}
+_RECORDING_MODES = (
+    torch._C._TorchDispatchModeKey.FAKE,
+    torch._C._TorchDispatchModeKey.PROXY,
+    torch._C._TorchDispatchModeKey.FUNCTIONAL,
+)
 
 
 def is_recorded(*tensors: torch.Tensor | None) -> bool:
@@ -34,7 +37,7 @@ def is_recorded(*tensors: torch.Tensor | None) -> bool:
         or torch.compiler.is_exporting()
         or torch._C._functorch.maybe_current_level() is not None
         or forward_ad._current_level >= 0
-        or (is_in_torch_dispatch_mode() and not is_in_torch_dispatch_mode(include_infra_modes=False))
+        or any(torch._C._get_dispatch_mode(mode) is not None for mode in _RECORDING_MODES)
         or any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tensors)
     )
 
@@ -54,8 +57,9 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether the module computes what its class says and nobody notices when it is not called."""
     return (
         type(module) is kind
-        and "forward" not in module.__dict__
-        and kind.forward is _FORWARDS.get(kind, kind.forward)
+        and not any(hasattr(kind, name) for name in module.__dict__)  # a method replaced, or `module.compile()`
+        and kind.__call__ is nn.Module._wrapped_call_impl
+        and _code_name(kind.forward) == f"{kind.__qualname__}.forward"
         and not (
             module._forward_hooks
             or module._forward_pre_hooks
@@ -65,3 +69,8 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
         )
         and all(parameter is None or type(parameter) in _PLAIN_TENSORS for parameter in module._parameters.values())
     )
+
+
+def _code_name(function: object) -> str | None:
+    """The name a function was written under, which it keeps when it is put in another's place, even by a decorator."""
+    return getattr(getattr(function, "__code__", None), "co_qualname", None)

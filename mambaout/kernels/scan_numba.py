@@ -283,7 +283,7 @@ def selective_scan_numba(
     initial_state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """y (B, L, D) in u's dtype, and the last state (B, D, N); arguments as in `selective_scan`, unchecked."""
-    order = torch.arange(u.shape[1], dtype=torch.int32)[None]
+    order = torch.arange(u.shape[1], dtype=torch.int32, device=u.device)[None]
     skip, first = (None if t is None else t[None] for t in (D, initial_state))
     y, last = scan_routes_numba(order, u, delta[None], A[None], B[None], C[None], skip, first)
     return y, last[0]

@@ -45,6 +45,8 @@ def gradients_of(
         grads: the gradient of each of its outputs, or None.
     """
     with torch.enable_grad():
+        # Where one input was computed from another, gradients must not run on from the one into the other.
+        inputs = [None if t is None else t.view_as(t) for t in inputs]
         wanted = [t for t in inputs if t is not None and t.requires_grad]
         outputs = [(y, g) for y, g in zip(form(*inputs), grads, strict=True) if g is not None]
         ys, gs = zip(*outputs, strict=True)

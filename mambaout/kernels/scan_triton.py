@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .plain import is_recorded
 from .scan_chunked import selective_scan_chunked
 from .scan_reference import compute_dtype, gradients_of, needs_grad, selective_scan_with_state
 
@@ -229,7 +230,7 @@ class _TritonScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, dlast):
         u, delta, A, B, C, D, h0, starts = ctx.saved_tensors
-        if torch.is_grad_enabled():  # a second derivative may be asked for
+        if torch.is_grad_enabled() or is_recorded(dy, dlast):  # a second derivative, or vmap over gradients
             return tuple(gradients_of(selective_scan_with_state, (u, delta, A, B, C, D, h0), (dy, dlast)))
         (batch, length, dim), d_state = u.shape, A.shape[1]
         options = _launch_options(starts.dtype, dim, d_state)

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.fx
 from torch import nn
 from torch.nn import functional as F
 
-from mambaout.kernels.plain import is_plain
+from mambaout.kernels.plain import is_plain, is_watched
 from mambaout.layers.gated_cnn import GatedCNNBlock
 from mambaout.layers.scans import inverse, routes
 from mambaout.layers.ssm import SelectiveSSM, ssm_along
@@ -48,7 +49,7 @@ class MambaBlock(GatedCNNBlock):
             return self.ssm(x.flatten(1, 2)).unflatten(1, x.shape[1:3])  # through (B, H W, conv_channels)
         ssms: list[Any] = list(self.ssm) if isinstance(self.ssm, nn.ModuleList) else [self.ssm]
         orders = routes(self.scan, x.shape[1], x.shape[2], x.device)
-        if all(is_plain(ssm, SelectiveSSM) for ssm in ssms):
+        if not is_watched(x) and all(is_plain(ssm, SelectiveSSM) for ssm in ssms):
             return ssm_along(ssms, x.flatten(1, 2), orders).view_as(x)
         return mix_along(ssms, x, orders)
 
@@ -68,12 +69,12 @@ def mix_along(mixers: Iterable[nn.Module], x: torch.Tensor, orders: torch.Tensor
     Returns:
         (B, H, W, D), each token at its place in the image.
     """
-    tokens = x.flatten(1, 2)  # (B, L, D)
+    tokens, places = x.flatten(1, 2), inverse(orders)  # (B, L, D), (routes, L)
     # One call for each route: A differs between them, and a batch keeps the scan's workspaces full already.
     # index_select, not tokens[:, order]: the backward pass of the latter is several times slower on a CPU.
     outputs = [
-        mixer(tokens.index_select(1, order)).index_select(1, place)
-        for mixer, order, place in zip(mixers, orders, inverse(orders), strict=True)
+        mixer(tokens.index_select(1, orders[r])).index_select(1, places[r])  # no loop over rows: FX could not follow
+        for r, mixer in enumerate(mixers)
     ]
     return torch.stack(outputs).mean(0).unflatten(1, x.shape[1:3])
 

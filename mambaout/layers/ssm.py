@@ -12,11 +12,12 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.fx
 from torch import nn
 from torch.nn import functional as F
 
 from mambaout.kernels.scan import selective_scan
-from mambaout.kernels.scan_reference import selective_scan_step
+from mambaout.kernels.scan_reference import compute_dtype, selective_scan_step
 from mambaout.kernels.scan_routes import scan_routes
 from mambaout.kernels.selection import select_along
 
@@ -54,7 +55,7 @@ class SelectiveSSM(nn.Module):
         self.dt_weight.uniform_(-bound, bound)
         dt = torch.empty_like(self.dt_bias).uniform_(math.log(self.DT_MIN), math.log(self.DT_MAX)).exp()
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
-        self.A_log.copy_(torch.arange(1, self.d_state + 1, dtype=self.A_log.dtype).log().expand_as(self.A_log))
+        self.A_log.copy_(torch.ones_like(self.A_log).cumsum(-1).log())
         self.D.fill_(1.0)
 
     def select(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -65,7 +66,7 @@ class SelectiveSSM(nn.Module):
 
     def decay(self) -> torch.Tensor:
         """A (D, N), at least in float32: its rounding is raised to the power of the length."""
-        return -self.A_log.to(torch.promote_types(self.A_log.dtype, torch.float32)).exp()
+        return -self.A_log.to(compute_dtype(self.A_log)).exp()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, L, D) -> (B, L, D); output t depends on tokens 1..t only (Eq. 4)."""
@@ -106,3 +107,4 @@ def ssm_along(ssms: Sequence[SelectiveSSM], x: torch.Tensor, orders: torch.Tenso
 
 torch.fx.wrap("selective_scan")
 torch.fx.wrap("scan_routes")
+torch.fx.wrap("compute_dtype")

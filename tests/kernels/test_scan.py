@@ -106,6 +106,19 @@ def test_second_derivatives_are_right():
     assert torch.autograd.gradgradcheck(with_options(selective_scan), make_inputs(1, 5, 2, 2))
 
 
+def test_second_derivatives_are_right_where_an_argument_was_computed_from_another(form: str):
+    """As in `SelectiveSSM`, where the step sizes come from the tokens: their gradients must not be counted twice."""
+    u, delta, A, B, C, D, _ = make_inputs(2, 20, 3, 4, dtype=torch.float32)
+    found = []
+    for scan, dtype in ((selective_scan, torch.float32), (selective_scan_reference, torch.float64)):
+        x, *others = (t.detach().to(dtype).requires_grad_() for t in (u, delta, A, B, C, D))
+        y = scan(x, others[0] * x.sigmoid(), *others[1:])
+        (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+        found.append((gradient, *torch.autograd.grad(gradient.square().sum(), (x, *others))))
+    for ours, exact in zip(*found, strict=True):
+        assert relative_error(ours, exact) < 1e-4
+
+
 @on_every_device
 def test_a_penalty_on_the_gradient_is_no_constant(device: str, form: str):
     """Behind a plain sum the incoming gradient needs none itself; PyTorch's `once_differentiable` lets that pass."""
