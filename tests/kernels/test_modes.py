@@ -452,10 +452,6 @@ def by_onnx(model: nn.Module, x: Tensor) -> Callable[[Tensor], Any]:
     return lambda t: torch.from_numpy(np.asarray(session.run(None, {"x": t.numpy()})[0]))
 
 
-def compiled(backend: str) -> Callable[[nn.Module, Tensor], Callable[[Tensor], Any]]:
-    return lambda model, x: torch.compile(model, backend=backend)
-
-
 TRACERS: dict[str, Callable[[nn.Module, Tensor], Callable[[Tensor], Any]]] = {
     "jit.trace": by_jit,
     "fx": lambda m, x: torch.fx.symbolic_trace(m),
@@ -464,8 +460,7 @@ TRACERS: dict[str, Callable[[nn.Module, Tensor], Callable[[Tensor], Any]]] = {
     "export": lambda m, x: torch.export.export(m, (x,), strict=False).module(),
     "strict export": lambda m, x: torch.export.export(m, (x,), strict=True).module(),
     "onnx": by_onnx,
-    "compile eager": compiled("eager"),
-    "compile aot_eager": compiled("aot_eager"),
+    "compile": lambda m, x: torch.compile(m, backend="aot_eager"),
 }
 
 
