@@ -27,9 +27,10 @@ CPU = torch.device("cpu")
 LARGER = ("conv_wide", "ssm_uncut")  # on purpose
 
 
-def test_there_are_nine_mixers_on_two_sets_and_controls_on_one() -> None:
+def test_there_are_nine_mixers_on_each_set_and_controls_on_two() -> None:
     assert len(MIXERS) == 9
-    controls = {f"fashion_mnist/{control}" for control in CONTROLS}
+    controls = {f"{data}/{arm}" for data in ("fashion_mnist", "clutter") for arm in CONTROLS}
+    controls |= {f"clutter/{mixer}" for mixer in MIXERS}
     expected = ((STUDY.variants, "", controls), (STUDY.large, "_large", set()), (UNTUNED, "", set()))
     for variants, suffix, more in expected:
         mixers = {f"{data}{suffix}/{mixer}" for data in ("fashion_mnist", "stamps") for mixer in MIXERS}
@@ -44,7 +45,7 @@ def test_parameters_are_matched_within_one_percent(name: str) -> None:
     assert abs(count_parameters(fresh(config)) / count(plain) - 1) < 0.01
 
 
-@pytest.mark.parametrize("data", ["fashion_mnist", "stamps"])
+@pytest.mark.parametrize("data", ["fashion_mnist", "clutter", "stamps"])
 def test_variants_differ_in_the_mixer_and_its_width_alone(data: str) -> None:
     settings = [
         {**dataclasses.asdict(model_config(STUDY.variants[f"{data}/{mixer}"])), "token_mixer": "", "scan": "",
