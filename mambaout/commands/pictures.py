@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mambaout.models import create_model, is_model
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -73,13 +73,12 @@ class Pictures(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor | str:
-        from PIL import Image
+        from mambaout.training.decode import decode  # as training reads them: upright, 16 bits scaled to 8
 
         try:
-            with Image.open(self.paths[index]) as image:
-                return self.prepare(image.convert(self.mode))
-        except Exception as error:  # Pillow's decoders raise one of many types
-            return f"{self.paths[index]} cannot be read as a picture: {error}"
+            return self.prepare(decode(self.paths[index]).convert(self.mode))
+        except Exception as error:
+            return f"{self.paths[index]} cannot be read as a picture: {error.__cause__ or error}"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mambaout.models.checkpoints import FINISHED as WEIGHTS
 from mambaout.models.weights import tensors_in
 from mambaout.training import checkpoint
 from mambaout.training.recipe import Recipe, from_json
-
-WEIGHTS = "weights.safetensors"  # what a finished training leaves in its folder
 
 
 @dataclass(frozen=True)

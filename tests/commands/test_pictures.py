@@ -13,7 +13,7 @@ from tiny import tiny_data, tiny_recipe
 
 import mambaout
 from mambaout.cli import main
-from mambaout.commands.pictures import class_names, lens, open_model
+from mambaout.commands.pictures import Pictures, class_names, lens, open_model
 from mambaout.commands.predict import predict
 from mambaout.training import train
 
@@ -171,3 +171,12 @@ def test_help(command, capsys) -> None:
         main([command, "--help"])
     said = capsys.readouterr().out
     assert end.value.code == 0 and "IMAGE ..." in said and "--batch-size" in said
+
+
+def test_pictures_of_16_bits_keep_their_range(tmp_path: Path) -> None:
+    """As in training: Pillow's own conversion would cut all above 255 to white."""
+    values = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "8.png")
+    Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    pictures = Pictures([tmp_path / "8.png", tmp_path / "16.png"], lambda image: torch.tensor(np.asarray(image)), "L")
+    assert torch.equal(pictures[0], torch.tensor(values)) and torch.equal(pictures[1], pictures[0])
